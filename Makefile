@@ -1,0 +1,63 @@
+# Sets the lab up and runs it: `make` alone lists what there is.
+PYTHON ?= python3
+PY := .venv/bin/python
+STAMP := .venv/.stamp
+
+# The stamp holds the folder it was made in. Without it .venv is half-made, and a moved copy or a Python that
+# no longer starts is no better: making the stamp then starts afresh.
+READY := $(shell { [ "$$(cat $(STAMP))" = "$$(pwd -P)" ] && $(PY) -c 'print("yes")'; } 2>/dev/null)
+ifneq ($(READY),yes)
+.PHONY: $(STAMP)
+endif
+
+.PHONY: help lab test bench reset clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+# .jupyter holds the one setting that keeps JupyterLab from asking about news; the home folder stays as it is.
+lab: $(STAMP) ## open the playground in JupyterLab (the first time: set up, some minutes)
+	JUPYTER_CONFIG_PATH="$$PWD/.jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
+		$(PY) -m jupyterlab notebooks/01_playground.ipynb
+
+test: $(STAMP) ## check style and run every test
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pytest
+
+bench: $(STAMP) ## measure the lab against plain PyTorch on this machine
+	$(PY) -m labkit bench
+
+reset: ## bring the notebooks back to their lesson state (yours are kept in notebooks/.saved-DATE)
+	@git rev-parse -q --verify HEAD >/dev/null || { echo "make reset needs the lab as a git clone."; exit 1; }
+	@saved=notebooks/.saved-$$(date +%Y-%m-%d-%H%M%S); \
+	git -c core.quotepath=off diff HEAD --relative --name-only --diff-filter=MD -- 'notebooks/*.ipynb' | \
+	while IFS= read -r file; do \
+		if [ -f "$$file" ]; then \
+			mkdir -p "$$saved" && cp -p "$$file" "$$saved/" && echo "Your $$file is kept in $$saved"; \
+		fi && git checkout -q HEAD -- "$$file" || exit 1; \
+	done
+	@echo "All notebooks are in their lesson state."
+
+clean: ## remove .venv and caches
+	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info
+	find labkit tests notebooks -name __pycache__ -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+ifeq ($(READY),yes)
+	@echo "pyproject.toml or constraints.txt changed: bringing .venv up to date."
+else
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "labkit needs Python 3.11 or newer; $(PYTHON) says: $$($(PYTHON) --version 2>&1)." \
+			"Name another: make lab PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) has no venv module. On Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	@if [ -e .venv ]; then echo ".venv is half-made, moved or broken: building it again."; \
+		else echo "Building .venv, once; this takes some minutes."; fi
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv
+endif
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]' || { \
+		echo "Setting up stopped: pip's lines above say why (most often the network)." \
+			"Then run the same make again."; exit 1; }
+	@pwd -P > $(STAMP)

@@ -1,0 +1,107 @@
+"""Which device, how many threads, how much memory is free, and why; it knows nothing of networks."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+WORK_PER_THREAD = 2e7  # floating-point operations in a step below which a second thread costs more than it brings
+_SETTING = threading.RLock()  # torch's thread count belongs to the whole process
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device and the sentence that says why it was taken."""
+
+    device: torch.device
+    why: str
+
+    def __repr__(self) -> str:
+        return self.why
+
+
+def available() -> dict[str, str]:
+    """Return the devices of this machine, best first, each with its name in words."""
+    found = {}
+    if torch.cuda.is_available():
+        found["cuda"] = torch.cuda.get_device_name()
+    if torch.backends.mps.is_available():
+        found["mps"] = "Apple GPU"
+    return {**found, "cpu": f"processor, {torch.get_num_threads()} threads"}
+
+
+def choose(name: str = "auto") -> Device:
+    """Return the device called `name`; "auto" takes CUDA, then MPS, then CPU.
+
+    Raises:
+        ValueError: if this machine has no such device.
+    """
+    found = available()
+    if name != "auto" and name not in found:
+        raise ValueError(
+            f"device={name!r} is not allowed: {why_not(name)} This machine has {', '.join(found)}; take one of "
+            "these, or 'auto'."
+        )
+    taken = next(iter(found)) if name == "auto" else name
+    if name != "auto":
+        why = f"{taken} ({found[taken]}), as asked"
+    elif taken == "cpu":
+        why = f"cpu ({found[taken]}): {why_not('cuda')}"
+    else:
+        why = f"{taken} ({found[taken]}): the fastest device that this machine has"
+    return Device(torch.device(taken), why)
+
+
+def why_not(name: str) -> str:
+    """Say why a device is missing, in a sentence."""
+    if name == "mps":
+        return "no Apple GPU that this torch can use was found."
+    if torch.version.cuda is None:
+        return "this torch was built without CUDA."
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:  # a driver that is missing or too old says so here
+        return f"no NVIDIA GPU can be used: {str(error).splitlines()[0].rstrip('.')}."
+    return "no NVIDIA GPU was found."
+
+
+def threads_for(flops: float) -> int:
+    """How many CPU threads a step of so many floating-point operations deserves: a formula, never a stopwatch."""
+    with _SETTING:  # while another thread computes, the setting is its own
+        return int(max(1, min(torch.get_num_threads(), flops // WORK_PER_THREAD)))
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with `count` CPU threads, then give the caller's setting back."""
+    with _SETTING:
+        before = torch.get_num_threads()
+        if before != count:
+            torch.set_num_threads(count)
+        try:
+            yield
+        finally:
+            if before != count:
+                torch.set_num_threads(before)
+
+
+def free_bytes(device: torch.device) -> int:
+    """How many bytes of memory are free on a device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    import psutil  # only here, so that a machine whose GPU does the work can do without
+
+    return min(psutil.virtual_memory().available, _container_bytes())
+
+
+def _container_bytes() -> int | float:
+    """What a container's limit leaves; infinity outside one."""
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if not (limit.exists() and used.exists()) or limit.read_text().strip() == "max":
+        return float("inf")
+    return int(limit.read_text()) - int(used.read_text())

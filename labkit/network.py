@@ -1,0 +1,262 @@
+"""Fully connected networks, an ensemble at a time, with their backward pass by hand; they know no training.
+
+A network is a stack of members: weights (members, fan_in, fan_out), biases (members, 1, fan_out). All
+parameters of a member lie in one row, so that an optimizer moves them with a handful of operations.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+ROOT_2 = math.sqrt(2)
+
+
+def _gelu(z: Tensor, out: Tensor) -> Tensor:
+    return torch.mul(z, torch.erf(z / ROOT_2).add_(1).mul_(0.5), out=out)
+
+
+def _gelu_slope(z: Tensor, a: Tensor, one: Tensor, out: Tensor) -> Tensor:
+    density = torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+    return torch.add(torch.erf(z / ROOT_2).add_(1).mul_(0.5), z * density, out=out)
+
+
+# name → (a = f(z), written into out; f'(z) from z and a, written into out). Linear needs neither.
+ACTIVATIONS: dict[str, tuple[Callable, Callable] | None] = {
+    "relu": (lambda z, out: torch.clamp_min(z, 0, out=out), lambda z, a, one, out: torch.sign(a, out=out)),
+    "tanh": (torch.tanh, lambda z, a, one, out: torch.addcmul(one, a, a, value=-1, out=out)),
+    "sigmoid": (torch.sigmoid, lambda z, a, one, out: torch.addcmul(a, a, a, value=-1, out=out)),
+    "gelu": (_gelu, _gelu_slope),
+    "linear": None,
+}
+MODULES = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU, "linear": nn.Identity}
+
+
+def count(widths: tuple[int, ...]) -> int:
+    """How many parameters a network of these widths has."""
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
+
+
+def views(flat: Tensor, widths: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
+    """Return each layer's weights and biases as views of the rows of `flat`."""
+    weights, biases, start = [], [], 0
+    for fan_in, fan_out in pairwise(widths):
+        end = start + fan_in * fan_out
+        weights.append(flat[:, start:end].unflatten(1, (fan_in, fan_out)))  # (members, fan_in, fan_out)
+        biases.append(flat[:, end : end + fan_out].unsqueeze(1))  # (members, 1, fan_out)
+        start = end + fan_out
+    return weights, biases
+
+
+def draw(widths: tuple[int, ...], init: str, rng: torch.Generator) -> Tensor:
+    """Draw the first parameters of one member."""  # (P,)
+    flat = torch.zeros(1, count(widths))
+    for weight, bias in zip(*views(flat, widths), strict=True):
+        fan_in, fan_out = weight.shape[1:]
+        if init == "pytorch":
+            for part in (weight, bias):
+                part.copy_((2 * torch.rand(part.shape, generator=rng) - 1) / math.sqrt(fan_in))
+        else:
+            variance = 2 / fan_in if init == "he" else 2 / (fan_in + fan_out)
+            weight.copy_(torch.randn(weight.shape, generator=rng) * math.sqrt(variance))
+    return flat[0]
+
+
+def shortcut(h: Tensor, width: int) -> Tensor | None:
+    """What a residual layer adds to its output: its input, or the averages of neighbours where the width halves."""
+    if h.shape[-1] == width:
+        return h
+    return h.unflatten(-1, (width, 2)).mean(-1) if h.shape[-1] == 2 * width else None
+
+
+def _shortcut_back(gradient: Tensor, fan_in: int) -> Tensor:
+    """The derivative of `shortcut` with respect to its input."""
+    return gradient if gradient.shape[-1] == fan_in else gradient.repeat_interleave(2, -1) / 2
+
+
+class Network:
+    """An ensemble of fully connected networks that share a shape.
+
+    Attributes:
+        theta: all parameters, layer after layer, weights before biases.  # (members, P)
+        gradient: the derivative with respect to theta that `backward` leaves.  # (members, P)
+    """
+
+    def __init__(self, widths: tuple[int, ...], activation: str, theta: Tensor, *, residual: bool = False) -> None:
+        self.widths, self.activation, self.residual = tuple(widths), activation, residual
+        self.theta = theta
+        self.gradient = torch.empty_like(theta)
+        self.weights, self.biases = views(theta, self.widths)
+        self._turned = [weight.transpose(1, 2) for weight in self.weights]
+        self._weight_slopes, self._bias_slopes = views(self.gradient, self.widths)
+        self._one = theta.new_ones(())
+        self._samples = 0
+
+    def _room(self, samples: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Make buffers for the layers' sums and outputs; only gelu's slope needs both."""
+        sums = [self.theta.new_empty(len(self.theta), samples, width) for width in self.widths[1:]]
+        return sums, [torch.empty_like(z) for z in sums] if self.activation == "gelu" else sums
+
+    def forward(self, x: Tensor, out: Tensor) -> Tensor:
+        """Write the predictions into `out` and return it; what the layers said is kept for `backward`."""
+        if x.shape[1] != self._samples:  # buffers are made once for a batch size, then written into
+            self._samples = x.shape[1]
+            self._sums, self._acts = self._room(self._samples)
+            self._slopes = [torch.empty_like(z) for z in self._sums[:-1]]
+            self._deltas = [torch.empty_like(z) for z in self._sums]
+            self._ones = self.theta.new_ones(len(self.theta), 1, self._samples)
+            self.delta = self._deltas[-1]  # where a loss writes its slope  # (members, N, out)
+        self._inputs = []
+        return self._through_layers(x, [*self._sums[:-1], out], self._acts, self._inputs)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Return the predictions for any number of samples, leaving the buffers of training alone."""
+        return self._through_layers(x, *self._room(x.shape[1]), [])
+
+    def _through_layers(self, h: Tensor, sums: list[Tensor], acts: list[Tensor], inputs: list[Tensor]) -> Tensor:
+        """Run the layers; `inputs` takes what each of them read."""  # h (members, N, fan_in)
+        act = ACTIVATIONS[self.activation]
+        for weight, bias, z, a in zip(self.weights[:-1], self.biases, sums, acts, strict=False):
+            inputs.append(h)
+            torch.bmm(h, weight, out=z).add_(bias)  # (members, N, fan_out)
+            if act:
+                act[0](z, out=a)
+            skip = shortcut(h, z.shape[-1]) if self.residual else None
+            h = a if skip is None else a + skip
+        inputs.append(h)
+        return torch.bmm(h, self.weights[-1], out=sums[-1]).add_(self.biases[-1])  # (members, N, out)
+
+    def state(self) -> list[Tensor]:
+        """Return every tensor that training changes."""
+        return [self.theta]
+
+    def backward(self, delta: Tensor) -> Tensor:
+        """Write the derivative of the loss into `gradient`, from its derivative by the prediction.
+
+        Must follow `forward` on the same samples. For a layer z = h W + b, a = f(z) the chain rule gives
+        dW = hᵀ dz, db = Σ dz, dh = dz Wᵀ, and dz = dh · f'(z) one layer below.
+
+        Args:
+            delta: The derivative by the prediction; overwritten.  # (members, N, out)
+        """
+        act = ACTIVATIONS[self.activation]
+        through = None  # what reaches this layer's output past its weights, in a residual network
+        for layer in range(len(self.weights) - 1, -1, -1):
+            torch.bmm(self._inputs[layer].transpose(1, 2), delta, out=self._weight_slopes[layer])
+            torch.bmm(self._ones, delta, out=self._bias_slopes[layer])
+            if layer == 0:
+                break
+            below = torch.bmm(delta, self._turned[layer], out=self._deltas[layer - 1])
+            if through is not None:
+                below += through
+            if self.residual:
+                through = self._through(layer, below)
+            if act:
+                slope = act[1](self._sums[layer - 1], self._acts[layer - 1], self._one, out=self._slopes[layer - 1])
+                below.mul_(slope)
+            delta = below
+        return self.gradient
+
+    def _through(self, layer: int, gradient: Tensor) -> Tensor | None:
+        """What a shortcut around hidden layer `layer - 1` carries further down."""
+        fan_in, fan_out = self.widths[layer - 1], self.widths[layer]
+        if layer == 1 or fan_in not in (fan_out, 2 * fan_out):
+            return None
+        return _shortcut_back(gradient.clone(), fan_in)
+
+    def __repr__(self) -> str:
+        shape = "-".join(map(str, self.widths))
+        return f"Network: {len(self.theta)} members of {shape} {self.activation}, {self.theta.shape[1]:,} parameters each"
+
+
+def torch_order(widths: tuple[int, ...]) -> Tensor:
+    """Return where in a row of theta each number of `nn.utils.parameters_to_vector(module.parameters())` stands."""
+    weights, biases = views(torch.arange(count(widths)).unsqueeze(0), widths)
+    pairs = zip(weights, biases, strict=True)
+    return torch.cat([part for weight, bias in pairs for part in (weight[0].T.reshape(-1), bias.reshape(-1))])  # (P,)
+
+
+class ModuleNetwork:
+    """Any `nn.Module` behind the same four names, differentiated by autograd: an ensemble of one.
+
+    The module's parameters become views of `theta` and their gradients views of `gradient`. It trains in
+    train mode and predicts in eval mode; the mode that it came in is kept.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        self.module = module.to(device)
+        self.mode = module.training
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        if not parameters:
+            raise ValueError("the model has no parameters to train. Give one with requires_grad parameters.")
+        with torch.no_grad():
+            self.theta = torch.cat([p.detach().reshape(-1) for p in parameters]).unsqueeze(0)  # (1, P)
+            self.gradient = torch.zeros_like(self.theta)
+            start = 0
+            for p in parameters:
+                end = start + p.numel()
+                p.data = self.theta[0, start:end].view_as(p)
+                p.grad = self.gradient[0, start:end].view_as(p)
+                start = end
+
+    def state(self) -> list[Tensor]:
+        """Return every tensor that training changes."""
+        return [self.theta, *self.module.buffers()]
+
+    def forward(self, x: Tensor, out: Tensor) -> Tensor:
+        """Write the prediction in train mode into `out`, with its graph kept for `backward`."""  # (1, N, inputs)
+        with torch.inference_mode(False), torch.enable_grad():
+            self._prediction = self.module.train()(x[0].clone())
+        if self._prediction.shape != out.shape[1:]:
+            raise ValueError(
+                f"the model answers with shape {tuple(self._prediction.shape)} where the targets need "
+                f"{tuple(out.shape[1:])}. Change its last layer, or the loss."
+            )
+        self.delta = torch.empty_like(out)
+        return out.copy_(self._prediction.detach())
+
+    def backward(self, delta: Tensor) -> Tensor:
+        """Write the derivative of the loss into `gradient`."""
+        with torch.inference_mode(False), torch.enable_grad():
+            self.gradient.zero_()
+            self._prediction.backward(delta[0].clone())
+        return self.gradient
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Return the prediction in eval mode."""
+        with torch.no_grad():
+            return self.module.eval()(x[0]).unsqueeze(0)
+
+
+class Residual(nn.Module):
+    """A hidden layer that adds its input, or the averages of its neighbours, to its output."""
+
+    def __init__(self, linear: nn.Linear, activation: nn.Module) -> None:
+        super().__init__()
+        self.linear, self.activation = linear, activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer."""  # (N, fan_in) → (N, fan_out)
+        skip = shortcut(x, self.linear.out_features)
+        a = self.activation(self.linear(x))
+        return a if skip is None else a + skip
+
+
+def to_module(widths: tuple[int, ...], activation: str, theta: Tensor, *, residual: bool = False) -> nn.Sequential:
+    """Return one member as a plain `nn.Sequential` on the CPU, its weights copied."""  # theta (P,)
+    layers: list[nn.Module] = []
+    weights, biases = views(theta.detach().cpu().unsqueeze(0), widths)
+    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        linear = nn.utils.skip_init(nn.Linear, *weight.shape[1:], dtype=theta.dtype)
+        with torch.no_grad():
+            linear.weight.copy_(weight[0].T)
+            linear.bias.copy_(bias[0, 0])
+        if layer == len(weights) - 1:
+            layers.append(linear)
+        elif residual:
+            layers.append(Residual(linear, MODULES[activation]()))
+        else:
+            layers += [linear, MODULES[activation]()]
+    return nn.Sequential(*layers)

@@ -1,0 +1,353 @@
+"""A `Run` and how to make one: `train` for one spec, a list, a module; saving and loading.
+
+It knows no widgets and no plots.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from labkit.costs import cost
+from labkit.data import Split
+from labkit.devices import choose, free_bytes
+from labkit.losses import Loss
+from labkit.network import count, to_module, torch_order
+from labkit.spec import RULES, Spec
+from labkit.training import Trainer, divergence, same_ensemble
+
+FORMAT = 1  # of a saved run
+ENSEMBLE_SHARE = 0.25  # of the free memory, for one ensemble
+UNKNOWN_ENSEMBLE = 64  # members at once where the data's width is known only once it is read
+LOOKS = 100  # how often a blocking call moves its progress bar
+
+
+@dataclass(frozen=True, repr=False)
+class WeightPath:
+    """Weights along the way.
+
+    Attributes:
+        steps: when they were kept.  # (S,)
+        weights: in the order of `nn.utils.parameters_to_vector(run.model().parameters())`.  # (S, P)
+    """
+
+    steps: np.ndarray
+    weights: Tensor
+
+    def __repr__(self) -> str:
+        return f"WeightPath: {len(self.steps)} points in a space of {self.weights.shape[1]:,} weights"
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """What a training left: its numbers, its data and its networks.
+
+    Attributes:
+        spec: The choices.
+        data: The data as the network saw them, on the CPU.
+        loss: Training loss before each update, without penalties, up to a divergence.  # (steps,)
+        test_step: When the test set was looked at.  # (looks,)
+        test_loss: Its loss; nan where there is no test set.  # (looks,)
+        score: Its accuracy or R²; the training set's where there is no test set.  # (looks,)
+        seconds: Time spent training alone.
+        diverged: None, or the step at which the loss was no longer finite.
+        where: The device in words.
+        lr_changes: (step, learning rate) for every change on the way.
+        path: Weights along the way, when asked for.
+    """
+
+    spec: Spec
+    data: Split
+    loss: np.ndarray
+    test_step: np.ndarray
+    test_loss: np.ndarray
+    score: np.ndarray
+    seconds: float
+    diverged: int | None
+    where: str
+    lr_changes: tuple[tuple[int, float], ...]
+    path: WeightPath | None
+    _final: nn.Module = field(compare=False)
+    _initial: nn.Module = field(compare=False)
+
+    def model(self) -> nn.Module:
+        """Return a copy of the trained network, on the CPU: a plain `nn.Sequential` where there is no residual.
+
+        It reads scaled inputs (`run.data.scale(x)`) and answers scaled targets; `predict` does both for you.
+        """
+        return deepcopy(self._final)
+
+    def initial_model(self) -> nn.Module:
+        """Return a copy of the network before its first step."""
+        return deepcopy(self._initial)
+
+    @property
+    def loss_fn(self) -> Loss:
+        """The loss as a callable (prediction, target) → scalar."""
+        return Loss(self.spec.loss, self.spec.huber_delta)
+
+    @cached_property
+    def steps(self) -> int:
+        """How many updates were made with a finite loss."""
+        return len(self.loss)
+
+    @property
+    def score_name(self) -> str:
+        """What `score` is."""
+        return "accuracy" if self.data.classes else "R²"
+
+    def predict(self, x: object) -> np.ndarray:
+        """Return the network's answers to raw inputs, scaling included, for a regression in raw units.
+
+        Args:
+            x: Raw inputs.  # (N, inputs)
+
+        Returns:
+            Values of a regression (N, 1), or logits of classes (N, outputs).
+
+        Raises:
+            ValueError: if the inputs have another width than the data.
+        """
+        x = torch.as_tensor(np.asarray(x, dtype=np.float32))
+        if x.ndim != 2 or x.shape[1] != self.data.inputs:
+            raise ValueError(f"x has shape {tuple(x.shape)}; this run takes (N, {self.data.inputs}).")
+        with torch.no_grad():
+            answer = self._final(self.data.scale(x))
+        return (answer * self.data.y_scale + self.data.y_mean).numpy()  # (N, outputs)
+
+    def classify(self, x: object) -> np.ndarray:
+        """Return the class number that each raw input is given; labels as in a person's own table."""  # (N,)
+        if not self.data.classes:
+            raise ValueError(f"{self.spec.dataset} is a regression and has no classes; use run.predict(x).")
+        answer = self.predict(x)
+        number = (answer[:, 0] > 0).astype(int) if answer.shape[1] == 1 else answer.argmax(1)
+        return np.asarray(self.data.labels)[number] if self.data.labels else number
+
+    def divergence(self) -> str:
+        """Say how the run diverged, or nothing if it did not."""
+        return divergence(self.diverged, self.loss)
+
+    def code(self) -> str:
+        """Return the Python that makes this run again."""
+        extra = f", lr_changes={list(self.lr_changes)}" if self.lr_changes else ""
+        return f"import labkit\n\nrun = labkit.train({self.spec.code()}{extra})"
+
+    def save(self, folder: str | os.PathLike) -> Path:
+        """Write the run to a folder as safetensors and JSON; an earlier run there is replaced only once this one is whole.
+
+        Raises:
+            FileExistsError: if the folder is there and holds something else than a run.
+        """
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        if folder.exists() and not (folder / "run.json").exists():
+            raise FileExistsError(f"{folder} exists and is not a saved run. Choose another folder.")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        save_file(self._tensors(), made / "run.safetensors")
+        digest = hashlib.sha256((made / "run.safetensors").read_bytes()).hexdigest()
+        (made / "run.json").write_text(json.dumps({**self._facts(), "sha256": digest}, indent=1))
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(made, folder)
+        return folder
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Every array of the run under a name of its own."""
+        arrays = {f"history.{name}": torch.as_tensor(getattr(self, name)) for name in HISTORY}
+        tensors = {f"data.{name}": getattr(self.data, name) for name in TENSORS}
+        for name, module in (("final", self._final), ("initial", self._initial)):
+            tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+        if self.path:
+            arrays |= {"path.steps": torch.as_tensor(self.path.steps), "path.weights": self.path.weights}
+        return {name: tensor.contiguous().clone() for name, tensor in {**arrays, **tensors}.items()}
+
+    def _facts(self) -> dict:
+        """Everything of the run that is no array."""
+        data = {name: getattr(self.data, name) for name in ("classes", "y_mean", "y_scale", "labels")}
+        own = {name: getattr(self, name) for name in ("seconds", "diverged", "where", "lr_changes")}
+        return {"format": FORMAT, "torch": torch.__version__, "spec": asdict(self.spec), "data": data, **own}
+
+    def __repr__(self) -> str:
+        if self.diverged is not None:
+            return f"Run: {self.divergence()} ({self.spec!r})"
+        end = f"test loss {self.test_loss[-1]:.4g}, " if np.isfinite(self.test_loss[-1]) else ""
+        return (
+            f"Run: {end}{self.score_name} {self.score[-1]:.3f} after {self.steps:,} steps "
+            f"in {self.seconds:.2f} s on {self.where} ({self.spec!r})"
+        )
+
+
+HISTORY = ("loss", "test_step", "test_loss", "score")
+TENSORS = tuple(f.name for f in fields(Split) if f.type is Tensor)
+
+
+def load_run(folder: str | os.PathLike, model: nn.Module | None = None) -> Run:
+    """Read a run that `Run.save` wrote.
+
+    Args:
+        folder: Where it is.
+        model: For a run of a person's own module, a module of the same architecture.
+
+    Raises:
+        ValueError: if the folder holds no run, or the run is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    folder = Path(folder)
+    try:
+        facts = json.loads((folder / "run.json").read_text())
+        raw = (folder / "run.safetensors").read_bytes()
+        if hashlib.sha256(raw).hexdigest() != facts["sha256"]:
+            raise ValueError("its checksum differs")
+        tensors = load(raw)
+        spec = Spec(**facts["spec"])
+        data = Split(**{name: tensors[f"data.{name}"] for name in TENSORS}, **_tupled(facts["data"], "labels"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder} holds no saved run: {Path(error.filename).name} is missing.") from None
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ValueError(f"the run in {folder} cannot be read: {error}. Take another copy of it.") from None
+    path = WeightPath(tensors["path.steps"].numpy(), tensors["path.weights"]) if "path.steps" in tensors else None
+    modules = {}
+    for name in ("final", "initial"):
+        state = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+        modules[f"_{name}"] = _rebuild(spec, data, deepcopy(model), state)
+    changes = tuple((step, lr) for step, lr in facts["lr_changes"])
+    history = {name: tensors[f"history.{name}"].numpy() for name in HISTORY}
+    kept = {name: facts[name] for name in ("seconds", "diverged", "where")}
+    return Run(spec=spec, data=data, path=path, lr_changes=changes, **history, **kept, **modules)
+
+
+def _tupled(facts: dict, name: str) -> dict:
+    return {**facts, name: tuple(facts[name])}
+
+
+def _rebuild(spec: Spec, data: Split, model: nn.Module | None, state: dict[str, Tensor]) -> nn.Module:
+    widths = (data.inputs, *spec.hidden, data.outputs)
+    if model is None:
+        model = to_module(widths, spec.activation, torch.empty(count(widths)), residual=spec.residual)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError:
+        raise ValueError("this run is of a model of its own: load_run(folder, model=…) needs one like it.") from None
+    return model
+
+
+def train(
+    spec: Spec | Sequence[Spec],
+    *,
+    model: nn.Module | None = None,
+    data: tuple | None = None,
+    snapshots: int = 0,
+    lr_changes: Sequence[tuple[int, float]] = (),
+) -> Run | list[Run]:
+    """Train, and return the same numbers that the live lab shows.
+
+    Args:
+        spec: One spec, or a list: those that share a shape are trained together, as one ensemble.
+        model: Any `nn.Module` in place of the spec's network; a deep copy is trained, by autograd.
+        data: A person's own `(x, y)`, split and scaled as the spec says.
+        snapshots: How many times along the way the weights are kept, for `run.path`.
+        lr_changes: (step, learning rate) for every change on the way, in order.
+
+    Returns:
+        A `Run`; for a list, a list in the same order.
+
+    Raises:
+        ValueError: if a choice, the data or the model cannot be used, before anything is started.
+        DoesNotFit: if a run needs more memory than its device has free.
+    """
+    specs = [spec] if isinstance(spec, Spec) else list(spec)
+    for each in specs:
+        if not isinstance(each, Spec):
+            raise ValueError(f"train takes a Spec or a list of them, not {each!r}. Write labkit.Spec(…).")
+    changes = [(int(step), RULES["lr"].check("lr", lr)) for step, lr in lr_changes]
+    own = {"data": data, "model": model, "snapshots": snapshots}
+    groups = [group for key in dict.fromkeys(map(same_ensemble, specs)) for group in _groups(specs, key, model is not None)]
+    runs: list[Run | None] = [None] * len(specs)
+    total = sum(specs[group[0]].steps for group in groups)
+    with tqdm(total=total, unit="step", delay=1, leave=False) as bar:
+        for group in groups:
+            trainer = Trainer([specs[place] for place in group], **own)
+            _advance(trainer, changes, bar)
+            for member, place in enumerate(group):
+                runs[place] = run_of(trainer, member)
+    return runs[0] if isinstance(spec, Spec) else runs
+
+
+def _groups(specs: list[Spec], key: Spec, alone: bool) -> Iterator[list[int]]:
+    """Yield the places of the specs that make one ensemble, in ensembles that fit in memory."""
+    places = [place for place, each in enumerate(specs) if same_ensemble(each) == key]
+    if alone:
+        many = 1
+    elif key.known:
+        free = free_bytes(choose(key.device).device)
+        many = max(1, int(ENSEMBLE_SHARE * free) // cost(key).bytes_training)
+    else:
+        many = UNKNOWN_ENSEMBLE
+    yield from (places[start : start + many] for start in range(0, len(places), many))
+
+
+def _advance(trainer: Trainer, changes: list[tuple[int, float]], bar: tqdm) -> None:
+    """Train to the end, pausing to move the bar and to change the learning rate."""
+    changes = list(changes)
+    stride = max(1, trainer.total // LOOKS)
+    while not trainer.done:
+        while changes and changes[0][0] <= trainer.step:
+            trainer.set_lr(changes.pop(0)[1])
+        before = trainer.step
+        trainer.advance(min(stride, changes[0][0] - before) if changes else stride)
+        bar.update(trainer.step - before)
+
+
+def run_of(trainer: Trainer, member: int = 0) -> Run:
+    """Return what a trainer has come to, as a `Run`; the trainer can go on."""
+    trainer.finish()
+    spec, split, diverged = trainer.specs[member], trainer.splits[member], trainer.diverged[member]
+    looks = [look for look in trainer.evaluations if diverged is None or look[0] < max(1, diverged)]
+    widths = (split.inputs, *spec.hidden, split.outputs)
+    general = isinstance(trainer.initial, nn.Module)
+
+    def module(theta: Tensor) -> nn.Module:
+        return to_module(widths, spec.activation, theta, residual=spec.residual)
+
+    path = None
+    if trainer.snapshots:
+        order = slice(None) if general else torch_order(widths)
+        kept = [(step, theta[member, order]) for step, theta in trainer.snapshots if step <= (diverged or step)]
+        path = WeightPath(np.array([step for step, _ in kept]), torch.stack([theta for _, theta in kept]))
+    return Run(
+        spec=spec,
+        data=split,
+        loss=trainer.loss_of(member).numpy().copy(),
+        test_step=np.array([step for step, _, _ in looks]),
+        test_loss=np.array([float(loss[member]) for _, loss, _ in looks]),
+        score=np.array([float(score[member]) for _, _, score in looks]),
+        seconds=trainer.seconds,
+        diverged=diverged,
+        where=trainer.device.device.type,
+        lr_changes=tuple(trainer.lr_changes),
+        path=path,
+        _final=_trained_module(trainer) if general else module(trainer.theta_of(member)),
+        _initial=trainer.initial if general else module(trainer.initial[member]),
+    )
+
+
+def _trained_module(trainer: Trainer) -> nn.Module:
+    """A copy of the module that was trained, on the CPU, in the mode that it came in, its weights its own."""
+    copy = deepcopy(trainer.initial)
+    copy.load_state_dict({name: value.cpu().clone() for name, value in trainer.network.module.state_dict().items()})
+    return copy

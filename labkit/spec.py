@@ -1,0 +1,340 @@
+"""The choices a person can make, and nothing else: it knows no torch, no files but a csv's existence.
+
+A `Spec` says everything needed to repeat a run. Sliders write one, papermill parameters write one,
+tests write one; the rest of labkit only reads it. The menus and bounds that controls and reports show
+are the ones that check the values here.
+"""
+
+import base64
+import binascii
+import dataclasses
+import json
+import numbers
+import os
+import reprlib
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is known of a data set before it is made."""
+
+    about: str
+    classes: int = 0  # 0 is a regression
+    inputs: int = 2  # 0: as the spec says
+    size: int = 0  # 0: as the spec says
+    all_for_training: bool = False
+
+
+DATASETS = {
+    "circle": Dataset("a disc of one class inside a ring of the other; 2 inputs", classes=2),
+    "xor": Dataset("two classes on opposite quadrants; 2 inputs", classes=2),
+    "gauss": Dataset("two round clouds, one per class; 2 inputs", classes=2),
+    "spiral": Dataset("two spirals wound around each other; 2 inputs", classes=2),
+    "moons": Dataset("two half moons, one hooked into the other; 2 inputs", classes=2),
+    "plane": Dataset("a tilted plane, regression; 2 inputs", classes=0),
+    "bumps": Dataset("hills and hollows, regression; 2 inputs", classes=0),
+    "chebyshev": Dataset(
+        "20 fixed points of the polynomial T4 on [-1, 1], all for training, regression; "
+        "ignores samples, inputs, noise and train share",
+        inputs=1,
+        size=20,
+        all_for_training=True,
+    ),
+    "digits": Dataset(
+        "1,797 real handwritten digits of 8 x 8 pixels; ignores samples and inputs; noise is added to pixels",
+        classes=10,
+        inputs=64,
+        size=1797,
+    ),
+    "teacher": Dataset(
+        "what a small fixed random network answers, plus noise of known size, regression; any inputs",
+        inputs=0,
+    ),
+}
+CSV = "csv:"  # dataset="csv:PATH" is a person's own table
+
+SHAPES = {"constant": "every hidden layer has the same width", "funnel": "the width halves at every layer"}
+ACTIVATIONS = {
+    "relu": "max(0, z)",
+    "tanh": "between -1 and 1, smooth",
+    "sigmoid": "between 0 and 1, saturates on both sides",
+    "gelu": "a smooth relu",
+    "linear": "no activation: the whole network is one linear map",
+}
+INITS = {
+    "he": "normal, variance 2 / fan_in, biases 0 (He et al., 2015)",
+    "xavier": "normal, variance 2 / (fan_in + fan_out), biases 0 (Glorot and Bengio, 2010)",
+    "pytorch": "PyTorch's default: uniform within 1 / sqrt(fan_in), biases too",
+}
+LOSSES = {
+    "mse": "mean squared error",
+    "cross_entropy": "cross entropy of the predicted class probabilities; classes only",
+    "huber": "squared near 0, absolute beyond huber_delta",
+}
+OPTIMIZERS = {
+    "sgd": "plain gradient descent on a batch",
+    "momentum": "gradient descent that keeps a share of its last step",
+    "rmsprop": "each gradient divided by its recent size",
+    "adam": "momentum and rmsprop together, corrected for their start",
+    "adamw": "adam with l2 taken off the weights directly",
+}
+DEVICES = {
+    "auto": "CUDA, then MPS, then CPU",
+    "cpu": "the processor",
+    "cuda": "an NVIDIA GPU",
+    "mps": "an Apple GPU",
+}
+
+
+def _refuse(name: str, value: object, allowed: str, hint: str = "") -> ValueError:
+    """The one sentence that every wrong value gets."""
+    return ValueError(f"{name}={reprlib.repr(value)} is not allowed: {name} takes {allowed}.{hint}")
+
+
+def nearest(word: object, words: list[str]) -> str:
+    """Return " Did you mean …?" for a near miss among `words`, or nothing."""
+    close = get_close_matches(str(word), words, n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+@dataclass(frozen=True)
+class Menu:
+    """A choice among named options."""
+
+    about: str
+    options: Mapping[str, object]
+
+    def check(self, name: str, value: object) -> str:
+        """Return `value` if it is on the menu."""
+        if isinstance(value, str) and value in self.options:
+            return str(value)
+        raise _refuse(name, value, f"one of {self}", nearest(value, list(self.options)))
+
+    def __str__(self) -> str:
+        return ", ".join(self.options)
+
+
+@dataclass(frozen=True)
+class DatasetMenu(Menu):
+    """The data sets, and a person's own table."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}, or csv:PATH"
+
+    def check(self, name: str, value: object) -> str:
+        """Return `value` if it is on the menu, or names a csv file that is there."""
+        if not (isinstance(value, str) and value.startswith(CSV)):
+            return super().check(name, value)
+        if not os.path.isfile(value.removeprefix(CSV)):
+            raise _refuse(name, value, "csv:PATH where PATH is a file that exists", f" Looked in {os.getcwd()}.")
+        return str(value)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number between two bounds, both allowed."""
+
+    about: str
+    low: int
+    high: int
+
+    def check(self, name: str, value: object) -> int:
+        """Return `value` as an int; a bool is not one."""
+        is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if is_whole and self.low <= value <= self.high:
+            return int(value)
+        raise _refuse(name, value, f"a whole number from {self.low:,} to {self.high:,}")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number between two bounds; `open_low` and `open_high` leave the bound itself out."""
+
+    about: str
+    low: float
+    high: float
+    open_low: bool = False
+    open_high: bool = False
+
+    def check(self, name: str, value: object) -> float:
+        """Return `value` as a float."""
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if is_number and abs(value) <= self.high:  # not so for nan, nor for a whole number too long for a float
+            above = value > self.low if self.open_low else value >= self.low
+            below = value < self.high if self.open_high else value <= self.high
+            if above and below:
+                return float(value)
+        low = f"above {self.low:g}" if self.open_low else f"from {self.low:g}"
+        high = f"below {self.high:g}" if self.open_high else f"up to {self.high:g}"
+        raise _refuse(name, value, f"a number {low} and {high}")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Yes or no."""
+
+    about: str
+
+    def check(self, name: str, value: object) -> bool:
+        """Return `value` if it is a bool."""
+        if isinstance(value, bool):
+            return value
+        raise _refuse(name, value, "True or False")
+
+
+def _choice(default: object, rule: object) -> dataclasses.Field:
+    return field(default=default, metadata={"rule": rule})
+
+
+@dataclass(frozen=True, repr=False)
+class Spec:
+    """One experiment, complete and repeatable. Every field has a check and a one-line meaning (`RULES`).
+
+    Raises:
+        ValueError: naming the field, the value, what is allowed and the nearest match.
+    """
+
+    dataset: str = _choice("spiral", DatasetMenu("what the network learns from", DATASETS))
+    samples: int = _choice(500, Whole("points in the data set, training and test together", 10, 1_000_000))
+    noise: float = _choice(0.1, Number("how far points are jittered, as a share of the pattern's scale", 0, 10))
+    train_share: float = _choice(0.8, Number("share of the points used for training", 0.1, 1))
+    inputs: int = _choice(2, Whole("number of inputs, for the teacher data set", 1, 100_000))
+    depth: int = _choice(3, Whole("hidden layers; 0 is a linear model", 0, 100))
+    width: int = _choice(16, Whole("units in a hidden layer (in the first one of a funnel)", 1, 100_000))
+    shape: str = _choice("constant", Menu("how the width changes from layer to layer", SHAPES))
+    activation: str = _choice("tanh", Menu("what each hidden unit does to its sum", ACTIVATIONS))
+    init: str = _choice("he", Menu("how the first weights are drawn", INITS))
+    residual: bool = _choice(False, Flag("add each hidden layer's input to its output"))
+    loss: str = _choice("cross_entropy", Menu("what training makes small", LOSSES))
+    huber_delta: float = _choice(
+        1.0, Number("where the Huber loss turns from squared to absolute", 0, 1e6, open_low=True)
+    )
+    l1: float = _choice(0.0, Number("penalty on the weights' absolute values: adds l1·sign(w) to the gradient", 0, 10))
+    l2: float = _choice(0.0, Number("penalty on the weights' squares: adds l2·w to the gradient", 0, 10))
+    optimizer: str = _choice("adam", Menu("how a gradient becomes a step", OPTIMIZERS))
+    lr: float = _choice(0.01, Number("learning rate: the size of a step; changes while training", 0, 1e20, open_low=True))
+    momentum: float = _choice(
+        0.9, Number("share of the last step that momentum keeps; Adam's beta1", 0, 1, open_high=True)
+    )
+    batch_size: int = _choice(32, Whole("training samples per step; 0 is all of them", 0, 1_000_000))
+    steps: int = _choice(2000, Whole("updates of the weights; stop here", 1, 10_000_000))
+    seed: int = _choice(0, Whole("drives the data, the first weights and the batch order", 0, 2**32 - 1))
+    device: str = _choice("auto", Menu("where it is computed", DEVICES))
+
+    def __post_init__(self) -> None:
+        for name, rule in RULES.items():
+            object.__setattr__(self, name, rule.check(name, getattr(self, name)))
+        if self.loss == "cross_entropy" and self.known and not self.known.classes:
+            raise ValueError(
+                f"loss='cross_entropy' is not allowed on dataset={self.dataset!r}: cross entropy compares class "
+                "probabilities and this is a regression. Take loss='mse' or loss='huber'."
+            )
+        if self.known:
+            check_batch(self.batch_size, self.training_samples)
+
+    @property
+    def known(self) -> Dataset | None:
+        """What is known of the data set before it is read; nothing of a csv."""
+        return DATASETS.get(self.dataset)
+
+    @property
+    def training_samples(self) -> int:
+        """How many samples are trained on; for a csv, only its reading tells."""
+        if self.known.all_for_training:
+            return self.known.size
+        return share_of(self.known.size or self.samples, self.train_share)
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Units in each hidden layer."""
+        if self.shape == "constant":
+            return (self.width,) * self.depth
+        return tuple(max(1, self.width >> layer) for layer in range(self.depth))
+
+    def but(self, **changes: object) -> "Spec":
+        """Return a copy with some choices changed.
+
+        Raises:
+            ValueError: if a value is not allowed, or a name is not a field.
+        """
+        for name in changes.keys() - RULES.keys():
+            raise ValueError(f"{name!r} is not a choice of Spec: {', '.join(RULES)}.{nearest(name, list(RULES))}")
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def changed(self) -> dict[str, object]:
+        """The choices that differ from the defaults."""
+        return {name: getattr(self, name) for name in RULES if getattr(self, name) != getattr(Spec, name)}
+
+    def share(self) -> str:
+        """Return a short, versioned, URL-safe string that `from_share` turns back into this spec."""
+        packed = json.dumps(self.changed, separators=(",", ":")).encode()
+        guarded = packed + zlib.crc32(packed).to_bytes(4, "big")
+        return VERSION + base64.urlsafe_b64encode(guarded).decode().rstrip("=")
+
+    @classmethod
+    def from_share(cls, text: str) -> "Spec":
+        """Return the spec that `share` wrote.
+
+        Raises:
+            ValueError: if the text is not a share string, is damaged, or holds a value that is not allowed.
+        """
+        if not isinstance(text, str) or not text.strip().startswith(VERSION):
+            raise ValueError(
+                f"{reprlib.repr(text)} is not a share string of this lab: those begin with {VERSION!r}. Copy it whole."
+            )
+        try:
+            body = text.strip().removeprefix(VERSION)
+            guarded = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
+            packed, check = guarded[:-4], guarded[-4:]
+            if zlib.crc32(packed).to_bytes(4, "big") != check:
+                raise binascii.Error
+            choices = dict(json.loads(packed))
+        except (ValueError, TypeError):  # not base64, not ASCII, not JSON, or not what share wrote
+            raise ValueError(f"the share string {reprlib.repr(text)} is damaged. Copy it again, whole.") from None
+        return cls().but(**choices)
+
+    @classmethod
+    def article(cls) -> "Spec":
+        """The article's network and training loop: 1024-512-256-128-64-32-16-1, all its data in every step."""
+        return cls(
+            dataset="teacher", inputs=1024, samples=320, depth=6, width=512, shape="funnel", activation="relu",
+            init="pytorch", loss="mse", optimizer="adam", lr=0.001, batch_size=0, steps=100,
+        )  # fmt: skip
+
+    def code(self) -> str:
+        """Return the Python that makes this spec."""
+        return f"labkit.Spec({', '.join(f'{name}={value!r}' for name, value in self.changed.items())})"
+
+    def __repr__(self) -> str:
+        layers = {0: "a linear model", 1: f"1 hidden layer of {self.width} {self.activation}"}.get(
+            self.depth, f"{self.depth} hidden layers of {self.width} {self.activation}"
+        )
+        layers += ", a funnel" if self.shape == "funnel" and self.depth else ""
+        batch = f"batches of {self.batch_size}" if self.batch_size else "all samples in every step"
+        return (
+            f"Spec: {self.dataset}, {layers}, {self.loss} by {self.optimizer} at lr {self.lr:g}, {batch}, "
+            f"{self.steps:,} steps, seed {self.seed}, on {self.device}"
+        )
+
+
+RULES = {choice.name: choice.metadata["rule"] for choice in dataclasses.fields(Spec)}  # name → its check
+VERSION = "lab1."  # a share string leaves out the defaults: change a default and this must change too
+
+
+def share_of(size: int, share: float) -> int:
+    """How many of `size` samples a share takes: at least one."""
+    return max(1, round(size * share))
+
+
+def check_batch(batch_size: int, training_samples: int) -> None:
+    """Raise `ValueError` when a batch asks for more samples than there are to train on."""
+    if batch_size > training_samples:
+        raise ValueError(
+            f"batch_size={batch_size} is not allowed: there are {training_samples:,} training samples. "
+            f"Take 1 to {training_samples:,}, or 0 for all of them."
+        )

@@ -1,0 +1,122 @@
+"""Fixtures that every test file may use: a real JupyterLab, a real browser, and what to do without one."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+import torch
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The path of the system's Chromium."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    if os.environ.get("LABKIT_BROWSER") == "required":
+        pytest.fail("no Chromium on PATH, and LABKIT_BROWSER=required")
+    pytest.skip("no Chromium on PATH")
+
+
+class Jupyter(NamedTuple):
+    """A running JupyterLab over a copy of the notebooks."""
+
+    url: str  # ends without a slash
+    token: str
+    folder: Path
+
+    def lab(self, notebook):
+        """The address that opens one notebook, and nothing left over from an earlier page."""
+        return f"{self.url}/lab/tree/{notebook}?reset&token={self.token}"
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory):
+    """JupyterLab from this interpreter over a copy of the notebooks, blind to the person's own settings."""
+    home = tmp_path_factory.mktemp("jupyter")
+    folder = home / "notebooks"
+    shutil.copytree(ROOT / "notebooks", folder, ignore=shutil.ignore_patterns(".*"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    lab = Jupyter(f"http://127.0.0.1:{port}", "test", folder)
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--IdentityProvider.token={lab.token}"]
+    command += [f"--ServerApp.root_dir={folder}", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # containers
+    places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    places += ("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    env = os.environ | {place: str(home / place.lower()) for place in places}
+    env["JUPYTER_CONFIG_PATH"] = str(ROOT / ".jupyter")  # as in the Makefile
+    log = home / "server.log"
+    with log.open("w") as out:
+        server = psutil.Popen(
+            command,
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_ready(lab, server, log)
+        yield lab
+    finally:
+        # Kernels live in sessions of their own, where a signal to the server's group would not reach them.
+        family = []
+        if server.poll() is None:
+            family = server.children(recursive=True)
+            server.terminate()  # the server then stops its kernels itself
+        for process in psutil.wait_procs([*family, server], timeout=15)[1]:
+            process.kill()
+
+
+def _wait_until_ready(lab, server, log, seconds=90):
+    request = urllib.request.Request(f"{lab.url}/api/status", headers={"Authorization": f"token {lab.token}"})
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            urllib.request.urlopen(request, timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    pytest.fail(f"JupyterLab did not start; the end of its log:\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture
+def page(chromium):
+    """A fresh browser page; `page.errors` gathers what the console and uncaught exceptions say.
+
+    One per test: while Playwright runs, asyncio counts as running too, which trips nbclient in other tests.
+    """
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.errors = []
+        page.on("console", lambda line: page.errors.append(line.text) if line.type == "error" else None)
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        yield page
+        browser.close()
