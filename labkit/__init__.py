@@ -16,7 +16,7 @@ _HOMES = {
     "Lab": "live",
     "charts": "charts",
 }
-__all__ = list(_HOMES)  # noqa: PLE0604
+__all__ = list(_HOMES)
 __version__ = "0.1.0"
 
 

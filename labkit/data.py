@@ -95,7 +95,9 @@ def load_data(spec: Spec, data: tuple | None = None) -> Split:
     return _split(spec, x, y, order, spec.known.classes)
 
 
-def _split(spec: Spec, x: Tensor, y: Tensor, order: Tensor, classes: int, scaling: tuple | None = None, **more) -> Split:
+def _split(
+    spec: Spec, x: Tensor, y: Tensor, order: Tensor, classes: int, scaling: tuple | None = None, **more
+) -> Split:
     """Shuffle, cut into training and test part, scale by the training part alone."""
     cut = len(order) if scaling else share_of(len(order), spec.train_share)
     check_batch(spec.batch_size, cut)

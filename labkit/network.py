@@ -168,7 +168,9 @@ class Network:
 
     def __repr__(self) -> str:
         shape = "-".join(map(str, self.widths))
-        return f"Network: {len(self.theta)} members of {shape} {self.activation}, {self.theta.shape[1]:,} parameters each"
+        return (
+            f"Network: {len(self.theta)} members of {shape} {self.activation}, {self.theta.shape[1]:,} parameters each"
+        )
 
 
 def torch_order(widths: tuple[int, ...]) -> Tensor:

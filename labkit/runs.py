@@ -144,7 +144,7 @@ class Run:
         return f"import labkit\n\nrun = labkit.train({self.spec.code()}{extra})"
 
     def save(self, folder: str | os.PathLike) -> Path:
-        """Write the run to a folder as safetensors and JSON; an earlier run there is replaced only once this one is whole.
+        """Write the run to a folder as safetensors and JSON; an earlier one there goes only once this one is whole.
 
         Raises:
             FileExistsError: if the folder is there and holds something else than a run.
@@ -276,7 +276,9 @@ def train(
             raise ValueError(f"train takes a Spec or a list of them, not {each!r}. Write labkit.Spec(…).")
     changes = [(int(step), RULES["lr"].check("lr", lr)) for step, lr in lr_changes]
     own = {"data": data, "model": model, "snapshots": snapshots}
-    groups = [group for key in dict.fromkeys(map(same_ensemble, specs)) for group in _groups(specs, key, model is not None)]
+    groups = [
+        group for key in dict.fromkeys(map(same_ensemble, specs)) for group in _groups(specs, key, model is not None)
+    ]
     runs: list[Run | None] = [None] * len(specs)
     total = sum(specs[group[0]].steps for group in groups)
     with tqdm(total=total, unit="step", delay=1, leave=False) as bar:

@@ -216,7 +216,9 @@ class Spec:
     l1: float = _choice(0.0, Number("penalty on the weights' absolute values: adds l1·sign(w) to the gradient", 0, 10))
     l2: float = _choice(0.0, Number("penalty on the weights' squares: adds l2·w to the gradient", 0, 10))
     optimizer: str = _choice("adam", Menu("how a gradient becomes a step", OPTIMIZERS))
-    lr: float = _choice(0.01, Number("learning rate: the size of a step; changes while training", 0, 1e20, open_low=True))
+    lr: float = _choice(
+        0.01, Number("learning rate: the size of a step; changes while training", 0, 1e20, open_low=True)
+    )
     momentum: float = _choice(
         0.9, Number("share of the last step that momentum keeps; Adam's beta1", 0, 1, open_high=True)
     )
