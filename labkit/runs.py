@@ -24,6 +24,7 @@ from labkit.data import Split
 from labkit.devices import choose, free_bytes
 from labkit.losses import Loss
 from labkit.network import count, to_module, torch_order
+from labkit.pictures import Picture, Points, look, points_of
 from labkit.spec import RULES, Spec
 from labkit.training import Trainer, divergence, same_ensemble
 
@@ -104,8 +105,8 @@ class Run:
 
     @property
     def score_name(self) -> str:
-        """What `score` is."""
-        return "accuracy" if self.data.classes else "R²"
+        """What `score` is, and of which part of the data."""
+        return score_name(self.data)
 
     def predict(self, x: object) -> np.ndarray:
         """Return the network's answers to raw inputs, scaling included, for a regression in raw units.
@@ -133,6 +134,15 @@ class Run:
         answer = self.predict(x)
         number = (answer[:, 0] > 0).astype(int) if answer.shape[1] == 1 else answer.argmax(1)
         return np.asarray(self.data.labels)[number] if self.data.labels else number
+
+    def picture(self, points: int = 80) -> Picture:
+        """Return what the network says of its data, as arrays: a map, a curve, a confusion matrix or a scatter."""
+        with torch.no_grad():
+            return look(self.data, self._final, points)
+
+    def points(self) -> Points:
+        """Return the data as a map or a curve shows them."""
+        return points_of(self.data)
 
     def divergence(self) -> str:
         """Say how the run diverged, or nothing if it did not."""
@@ -188,6 +198,11 @@ class Run:
             f"Run: {end}{self.score_name} {self.score[-1]:.3f} after {self.steps:,} steps "
             f"in {self.seconds:.2f} s on {self.where} ({self.spec!r})"
         )
+
+
+def score_name(split: Split) -> str:
+    """Say what the score of a training is: without a test set it is the training set's."""
+    return ("test " if len(split.x_test) else "training ") + ("accuracy" if split.classes else "R²")
 
 
 HISTORY = ("loss", "test_step", "test_loss", "score")

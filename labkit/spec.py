@@ -92,7 +92,11 @@ DEVICES = {
 
 def _refuse(name: str, value: object, allowed: str, hint: str = "") -> ValueError:
     """The one sentence that every wrong value gets."""
-    return ValueError(f"{name}={reprlib.repr(value)} is not allowed: {name} takes {allowed}.{hint}")
+    try:
+        shown = reprlib.repr(value).replace("\n", "")
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        shown = "a number of thousands of digits"
+    return ValueError(f"{name}={shown} is not allowed: {name} takes {allowed}.{hint}")
 
 
 def nearest(word: object, words: list[str]) -> str:
@@ -293,10 +297,11 @@ class Spec:
             body = text.strip().removeprefix(VERSION)
             guarded = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
             packed, check = guarded[:-4], guarded[-4:]
-            if zlib.crc32(packed).to_bytes(4, "big") != check:
-                raise binascii.Error
-            choices = dict(json.loads(packed))
-        except (ValueError, TypeError):  # not base64, not ASCII, not JSON, or not what share wrote
+            choices = json.loads(packed)
+            whole = zlib.crc32(packed).to_bytes(4, "big") == check and isinstance(choices, dict)
+            if not whole or base64.urlsafe_b64encode(guarded).decode().rstrip("=") != body:
+                raise binascii.Error  # the last test: one string for a spec, although base64 has spare bits
+        except (ValueError, RecursionError):  # not base64, not ASCII, not JSON, or not what share wrote
             raise ValueError(f"the share string {reprlib.repr(text)} is damaged. Copy it again, whole.") from None
         return cls().but(**choices)
 
