@@ -1,15 +1,14 @@
-"""Side-by-side measurements of the lab against plain PyTorch, in one process on this machine."""
+"""Side-by-side measurements of the lab against plain PyTorch, on this machine's devices; printed as a table."""
 
-import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from labkit import devices
@@ -20,10 +19,9 @@ from labkit.spec import Spec
 from labkit.training import Trainer
 
 REPETITIONS, QUICK = 7, 3
-STEPS = 2000  # of a tiny network in one repetition: a Spec's own default, evaluations and set-up included
-TINY = Spec(dataset="circle", loss="mse", activation="tanh", batch_size=10, steps=STEPS, lr=0.01, device="cpu")
+TINY = Spec(dataset="circle", loss="mse", activation="tanh", batch_size=10, steps=2000, device="cpu")
 DIGITS = Spec(
-    dataset="digits", depth=2, width=256, activation="relu", batch_size=256, steps=200, lr=0.001, device="cpu"
+    dataset="digits", depth=2, width=256, activation="relu", batch_size=256, steps=600, lr=0.001, device="cpu"
 )
 NETWORKS = {
     "2-4-2-1": TINY.but(shape="funnel", width=4, depth=2),
@@ -32,24 +30,25 @@ NETWORKS = {
     "2-32-32-1": TINY.but(width=32, depth=2),
 }
 SWEEP = [TINY.but(width=8, depth=2, lr=0.001 * 1.2**k, seed=seed) for k in range(16) for seed in range(4)]
-GRAPH_START = 1024  # steps after which a CUDA run is all whole blocks, so that its graph has been captured
+GRAPH_START = 1024  # steps after which a CUDA run consists of whole blocks, and its graph has been captured
 HEADINGS = ("what", "ours", "plain", "ratio", "target", "met?")
+WIDTHS = (-42, 10, 10, 8, 8, 6)  # of the columns; below 0: flush left
 
 
 class Row(NamedTuple):
     """One line of the table.
 
     Attributes:
-        what: what was measured, with its unit.
-        ours: the lab's number.
-        plain: the other side's, or None where the target bounds the lab's own number.
-        ratio: ours over plain; the median over repetitions, each within one moment of the machine.
-        target: what `ratio`, or `ours` where there is no ratio, should come to; None where nothing was promised.
-        at_most: the target is an upper bound.
+        what: What was measured, with its unit, or why it was not.
+        ours: The lab's number; None where it was not measured.
+        plain: The other side's number; None where the target bounds the lab's own.
+        ratio: Ours over plain: the median over repetitions, each within one moment of the machine.
+        target: What `ratio`, or without one `ours`, should come to; None where nothing was promised.
+        at_most: The target is an upper bound.
     """
 
     what: str
-    ours: float
+    ours: float | None = None
     plain: float | None = None
     ratio: float | None = None
     target: float | None = None
@@ -57,18 +56,17 @@ class Row(NamedTuple):
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None where there is none."""
-        if self.target is None:
-            return None
+        """Whether the target is met; None where there is none, or nothing to hold against it."""
         value = self.ours if self.ratio is None else self.ratio
+        if self.target is None or value is None:
+            return None
         return value <= self.target if self.at_most else value >= self.target
 
     def cells(self) -> tuple[str, ...]:
         """The row in words, in the order of `HEADINGS`."""
-        bound = "" if self.target is None else f"{'≤' if self.at_most else '≥'} {self.target:g}"
-        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
+        target = "" if self.target is None else f"{'≤' if self.at_most else '≥'} {self.target:g}"
         verdict = {True: "yes", False: "NO", None: ""}[self.met]
-        return self.what, _number(self.ours), _number(self.plain), ratio, bound, verdict
+        return self.what, _number(self.ours), _number(self.plain), _number(self.ratio), target, verdict
 
 
 def _number(value: float | None) -> str:
@@ -78,14 +76,26 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-# The other side: the training loop that a careful person writes in plain PyTorch
+def lines(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield the table line by line, each as soon as its row is measured."""
+    yield _line(HEADINGS)
+    for row in rows:
+        yield _line(row.cells())
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    pairs = zip(cells, WIDTHS, strict=True)
+    return " ".join(f"{cell:<{-width}}" if width < 0 else f"{cell:>{width}}" for cell, width in pairs).rstrip()
+
+
+# The other side: the loop that a careful person writes in plain PyTorch
 
 
 def plain_rate(spec: Spec, split: Split, threads: int) -> float:
-    """Train a spec's network with `nn.Sequential` and `torch.optim`; return steps per second.
+    """Train a spec's network with `nn.Sequential` and `torch.optim.Adam`; return steps per second.
 
-    Fast as plain PyTorch goes: a fused optimizer, gradients set to None, one shuffle and one gather an epoch,
-    the losses kept as tensors. No evaluations, and the model is made before the clock starts.
+    As fast as plain PyTorch goes: a fused optimizer, gradients set to None, one shuffle and one gather an
+    epoch, losses kept where they are computed. It evaluates nothing, and its set-up is not on the clock.
     """
     place = torch.device(spec.device)
     model = plain_model(spec, split).to(place)
@@ -94,8 +104,7 @@ def plain_rate(spec: Spec, split: Split, threads: int) -> float:
     loss_fn = functional.cross_entropy if spec.loss == "cross_entropy" else functional.mse_loss
     losses = []
     with devices.threads(threads):
-        _finish(place)
-        began = time.perf_counter()
+        began = _clock(place)
         for batch_x, batch_y in _batches(x, y, spec.batch_size, spec.steps):
             optimizer.zero_grad(set_to_none=True)
             loss = loss_fn(model(batch_x), batch_y)
@@ -103,11 +112,11 @@ def plain_rate(spec: Spec, split: Split, threads: int) -> float:
             optimizer.step()
             losses.append(loss.detach())
         torch.stack(losses).cpu()
-        return spec.steps / (time.perf_counter() - began)
+        return spec.steps / (_clock(place) - began)
 
 
 def plain_model(spec: Spec, split: Split) -> nn.Sequential:
-    """The network of a spec as one writes it in PyTorch."""
+    """Return the network of a spec as one writes it in PyTorch."""
     layers, fan_in = [], split.inputs
     for width in spec.hidden:
         layers += [nn.Linear(fan_in, width), MODULES[spec.activation]()]
@@ -115,95 +124,143 @@ def plain_model(spec: Spec, split: Split) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(fan_in, split.outputs))
 
 
-def _batches(x: torch.Tensor, y: torch.Tensor, size: int, steps: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield batches, shuffled anew for every epoch."""
-    made = 0
-    while True:
-        order = torch.randperm(len(x)).to(x.device)
-        for pair in zip(x[order].split(size), y[order].split(size), strict=True):
-            if len(pair[0]) < size:
-                break
-            if made == steps:
-                return
-            made += 1
-            yield pair
+def _batches(x: Tensor, y: Tensor, size: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield so many whole batches, shuffled anew for every epoch."""
+    whole = len(x) // size
+    for step in range(steps):
+        if step % whole == 0:
+            order = torch.randperm(len(x))[: whole * size].to(x.device)
+            xs, ys = x[order].split(size), y[order].split(size)
+        yield xs[step % whole], ys[step % whole]
 
 
 def best_threads(spec: Spec, split: Split) -> int:
-    """Which of one thread and all of them makes the plain loop faster here."""
-    if torch.get_num_threads() == 1 or spec.device != "cpu":
-        return torch.get_num_threads()
+    """Return which of one thread and all of them makes the plain loop faster here."""
+    every = torch.get_num_threads()
+    if every == 1 or spec.device != "cpu":
+        return every
     short = spec.but(steps=max(20, spec.steps // 10))
-    counts = (1, torch.get_num_threads())
-    return max(counts, key=lambda count: max(plain_rate(short, split, count) for _ in range(2)))
+    return max((1, every), key=lambda threads: max(plain_rate(short, split, threads) for _ in range(3)))
 
 
 # Our side
 
 
 def train_rate(spec: Spec | list[Spec]) -> float:
-    """Steps per second, of every member, of a whole call of `labkit.train`, its evaluations included."""
-    members, steps = (1, spec.steps) if isinstance(spec, Spec) else (len(spec), spec[0].steps)
+    """Return the steps per second, of every member, of a whole call of `labkit.train`: set-up, history and all."""
+    specs = [spec] if isinstance(spec, Spec) else spec
     began = time.perf_counter()
     train(spec)
-    return members * steps / (time.perf_counter() - began)
+    return len(specs) * specs[0].steps / (time.perf_counter() - began)
 
 
 def trainer_rate(trainer: Trainer, steps: int) -> float:
-    """Steps per second of a `Trainer` that is under way, its evaluations included."""
-    place = trainer.device.device
+    """Return the steps per second of a `Trainer` under way, its evaluations and history included."""
     trainer.total = trainer.step + steps
-    _finish(place)
-    began = time.perf_counter()
+    place = trainer.device.device
+    began = _clock(place)
     trainer.advance(steps)
-    _finish(place)
-    return steps / (time.perf_counter() - began)
+    return steps / (_clock(place) - began)
 
 
-def _finish(place: torch.device) -> None:
-    """Wait for a GPU before a clock is read."""
+def _clock(place: torch.device) -> float:
+    """Read the clock once the device has done what it was given."""
     if place.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(place)
+    return time.perf_counter()
 
 
-# Rows
+# The rows
 
 
 def compare(
     what: str, ours: Callable[[], float], plain: Callable[[], float], target: float | None, repetitions: int
 ) -> Row:
-    """Measure two sides in turns, after one turn each that does not count."""
+    """Measure two sides in turns, after a turn each that does not count."""
     ours(), plain()
     pairs = [(ours(), plain()) for _ in range(repetitions)]
     mine, other = (median(side) for side in zip(*pairs, strict=True))
     return Row(what, mine, other, median(a / b for a, b in pairs), target)
 
 
-def train_row(name: str, spec: Spec, target: float, repetitions: int) -> Row:
-    """`labkit.train` on the CPU against the plain loop."""
-    split = load_data(spec)
-    threads = best_threads(spec, split)
-    what = f"train {name}, steps/s"
-    return compare(what, lambda: train_rate(spec), lambda: plain_rate(spec, split, threads), target, repetitions)
+def train_row(name: str, specs: Spec | list[Spec], target: float, repetitions: int) -> Row:
+    """Measure `labkit.train` on one spec or a list against the plain loop on one."""
+    one = specs if isinstance(specs, Spec) else specs[0]
+    split = load_data(one)
+    threads = best_threads(one, split)
+    return compare(name, lambda: train_rate(specs), lambda: plain_rate(one, split, threads), target, repetitions)
 
 
-def sweep_row(specs: list[Spec], target: float, repetitions: int) -> Row:
-    """A list of specs against the plain loop, one network after another."""
-    split = load_data(specs[0])
-    threads = best_threads(specs[0], split)
-    what = f"train a list of {len(specs)}, member steps/s"
-    return compare(
-        what, lambda: train_rate(specs), lambda: plain_rate(specs[0], split, threads), target, repetitions
-    )
+def tiny_rows(repetitions: int) -> Iterator[Row]:
+    """Measure the networks of the playground on the CPU, and a sweep."""
+    for name, spec in NETWORKS.items():
+        yield train_row(f"train {name}, steps/s", spec, 4, repetitions)
+    yield train_row(f"train a list of {len(SWEEP)}, member steps/s", SWEEP, 30, repetitions)
 
 
-def cuda_rows(name: str, spec: Spec, target: float | None, repetitions: int) -> Iterator[Row]:
-    """The `Trainer` on CUDA against the plain loop there, and its graph against the same steps launched one by one."""
-    spec = spec.but(device="cuda")
-    split = load_data(spec)
-    graph, launched = Trainer(spec), Trainer(spec)
-    launched.use_graph(False)
+def digits_rows(repetitions: int) -> Iterator[Row]:
+    """Measure a network whose matrix products take the time."""
+    try:
+        yield train_row("train digits 64-256-256-10, steps/s", DIGITS, 0.95, repetitions)
+    except ImportError as error:
+        yield Row(f"train digits: left out, {error.name} is missing")
+
+
+def cuda_rows(repetitions: int) -> Iterator[Row]:
+    """Measure the same on CUDA, where there is such a device."""
+    if "cuda" not in devices.available():
+        return
+    for name, spec in NETWORKS.items():
+        yield from _cuda_pair(name, spec, 5, repetitions)
+    yield from _cuda_pair("digits", DIGITS, 0.95, repetitions)
+
+
+def _cuda_pair(name: str, spec: Spec, target: float, repetitions: int) -> Iterator[Row]:
+    """Measure the `Trainer` against the plain loop, and its graph against launching the same steps one by one."""
+    spec = spec.but(device="cuda", steps=GRAPH_START)
+    try:
+        split, graph, launched = load_data(spec), Trainer(spec), Trainer(spec)
+    except ImportError as error:
+        yield Row(f"cuda {name}: left out, {error.name} is missing")
+        return
+    launched.wants_graph = False
     for trainer in (graph, launched):
-        trainer.total = GRAPH_START
         trainer.advance(GRAPH_START)
-    return
+
+    def ours() -> float:
+        return trainer_rate(graph, spec.steps)
+
+    threads = best_threads(spec, split)
+    yield compare(f"cuda {name}, steps/s", ours, lambda: plain_rate(spec, split, threads), target, repetitions)
+    one_by_one = compare("", ours, lambda: trainer_rate(launched, spec.steps), None, repetitions)
+    yield one_by_one._replace(what=f"cuda {name}, graph / no graph, steps/s")
+
+
+GROUPS: tuple[Callable[[int], Iterable[Row]], ...] = (tiny_rows, digits_rows, cuda_rows)
+
+
+def machine() -> str:
+    """Say in one line what the numbers were measured on."""
+    parts = [_processor(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}"]
+    return ", ".join(parts + [words for name, words in devices.available().items() if name != "cpu"])
+
+
+def _processor() -> str:
+    """The processor's name; Linux keeps it in a file."""
+    path = Path("/proc/cpuinfo")
+    found = [line for line in path.read_text().splitlines() if line.startswith("model name")] if path.exists() else []
+    return found[0].partition(":")[2].strip() if found else platform.processor() or platform.machine()
+
+
+def bench(*, quick: bool = False) -> int:
+    """Measure everything and print the table; targets are reported, not enforced.
+
+    Args:
+        quick: Repeat less often.
+    """
+    repetitions = QUICK if quick else REPETITIONS
+    print(machine())
+    print(f"plain: nn.Sequential and fused Adam, the better of 1 and all threads; medians of {repetitions} turns\n")
+    for line in lines(row for group in GROUPS for row in group(repetitions)):
+        print(line, flush=True)
+    return 0

@@ -4,7 +4,6 @@ The live lab and a report draw the same figure: `frame` says what changes, `appl
 figure or into a live one.
 """
 
-import base64
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +17,7 @@ STRONG = [[0, BLUE], [0.5, "#e8e8e4"], [1, ORANGE]]  # the same for points
 COUNTS = [[0, "#ffffff"], [1, "#0072B2"]]
 RUNS = ["#0072B2", "#D97B00", "#009E73", "#CC79A7", "#56B4E9", "#000000"]  # Okabe and Ito, for six pinned runs
 DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"]  # never colour alone
+BAR = {"thickness": 10, "x": 1.01, "xpad": 0, "outlinewidth": 0, "tickfont": {"size": 11}}  # beside the picture
 HEIGHT = 470  # pixels
 CURVE_POINTS = 400  # a curve has at most this many
 
@@ -63,12 +63,6 @@ class Thinned:
         return x.astype(np.float32), (self._sums / self.stretch).astype(np.float32)
 
 
-def _packed(values: np.ndarray, dtype: str) -> dict:
-    """A two-dimensional array as plotly takes it in binary; as a plain array it would travel as JSON text."""
-    raw = np.ascontiguousarray(values, dtype=dtype).tobytes()
-    return {"dtype": dtype, "bdata": base64.b64encode(raw).decode(), "shape": ", ".join(map(str, values.shape))}
-
-
 def blank() -> go.Figure:
     """Return the lab's figure with nothing on it: loss and score on the left, what the network says on the right."""
     figure = make_subplots(
@@ -84,16 +78,16 @@ def blank() -> go.Figure:
     figure.add_scatter(**line, name="train", line={"color": TRAIN, "width": 1.5}, row=1, col=1)
     figure.add_scatter(**line, name="test", line={"color": TEST, "width": 2.5, "dash": "dot"}, row=1, col=1)
     figure.add_scatter(**line, name="score", line={"color": TEST, "width": 2}, showlegend=False, row=2, col=1)
-    figure.add_heatmap(zsmooth="best", hoverinfo="skip", visible=False, row=1, col=2)
+    figure.add_heatmap(hoverinfo="skip", visible=False, row=1, col=2)
     figure.add_scatter(**line, name="network", line={"color": TEST, "width": 2.5}, visible=False, row=1, col=2)
     for _ in POINTS:
         figure.add_scatter(mode="markers", x=[], y=[], visible=False, legend="legend2", row=1, col=2)
-    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "bgcolor": "rgba(0,0,0,0)"}
+    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "bgcolor": "rgba(0,0,0,0)", "entrywidth": 0}
     figure.update_layout(
         **base(),
         height=HEIGHT,
         legend={**legend, "x": 0},
-        legend2={**legend, "x": 0.555},
+        legend2={**legend, "x": 0.555, "font": {"size": 12}},
         yaxis_title="loss",
         xaxis3_title="step",
         uirevision="kept",  # a person's zoom survives the next frame
@@ -106,7 +100,7 @@ def base() -> dict:
     return {
         "template": "plotly_white",
         "font": {"size": 13},
-        "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
+        "margin": {"l": 60, "r": 70, "t": 56, "b": 50, "autoexpand": False},
         "autosize": True,
     }
 
@@ -150,9 +144,9 @@ def says(picture: object) -> dict:
     """Return the frame of the moving part of what the network says: a `labkit.pictures.Picture`."""
     if picture.kind == "map":
         shade = np.clip((np.nan_to_num(picture.z) - picture.centre) / picture.reach, -1, 1) * 127 + 128
-        return {"traces": {HEAT: {"z": _packed(shade, "u1")}}}
+        return {"traces": {HEAT: {"z": shade.astype(np.uint8)}}}
     if picture.kind == "confusion":
-        return {"traces": {HEAT: {"z": picture.z.tolist()}}}
+        return {"traces": {HEAT: {"z": picture.z}}}
     trace = LINE if picture.kind == "curve" else POINTS[0]
     return {"traces": {trace: {"x": _single(picture.x), "y": _single(picture.y)}}}
 
@@ -165,7 +159,11 @@ def scenery(picture: object, points: object, score_name: str, log: bool, against
     right, layout = draw(picture, points)
     low = 0 if score_name.endswith("accuracy") else -0.2
     layout |= {
-        "yaxis": {"type": "log" if log else "linear", "exponentformat": "power", "title": {"text": "loss" + (" (log scale)" if log else "")}},
+        "yaxis": {
+            "type": "log" if log else "linear",
+            "exponentformat": "power",
+            "title": {"text": "loss" + (" (log scale)" if log else "")},
+        },
         "xaxis": {"matches": "x3"},
         "xaxis3": {"title": {"text": AGAINST[against]}},
         "yaxis3": {"title": {"text": score_name}, "range": [low, 1.03]},
@@ -174,6 +172,7 @@ def scenery(picture: object, points: object, score_name: str, log: bool, against
 
 
 AGAINST = {"steps": "step", "seconds": "seconds of training"}
+
 
 def _axes(x: str, y: str, x_range: Sequence | None = None, y_range: Sequence | None = None, **more: object) -> dict:
     """The right panel's axes."""
@@ -207,7 +206,7 @@ def _map(picture: object, points: object) -> tuple[dict, dict]:
         "colorscale": MAP,
         "texttemplate": None,
         "zsmooth": "best",
-        "colorbar": {"thickness": 12, "tickvals": [1, 128, 255], "ticktext": names, "outlinewidth": 0},
+        "colorbar": {**BAR, "tickvals": [1, 128, 255], "ticktext": names, "title": {"text": ""}},
         "visible": True,
     }
     extents = (float(x[0]), float(x[-1])), (float(y[0]), float(y[-1]))
@@ -223,7 +222,11 @@ def _map_points(picture: object, points: object) -> dict:
         chosen = points.test == test
         if picture.classes:
             chosen = chosen & (points.value == group)
-            name, symbol, colour = f"class {picture.labels[group]}, {part}", ("circle", "diamond")[group], (BLUE, ORANGE)[group]
+            name, symbol, colour = (
+                f"class {picture.labels[group]}, {part}",
+                ("circle", "diamond")[group],
+                (BLUE, ORANGE)[group],
+            )
             marker = {"color": colour, "symbol": symbol + "-open" * test}
         elif group:
             break
@@ -274,7 +277,7 @@ def _confusion(picture: object, points: object) -> tuple[dict, dict]:
         "colorscale": COUNTS,
         "texttemplate": "%{z}",
         "zsmooth": False,
-        "colorbar": {"thickness": 12, "title": {"text": "test<br>samples"}, "tickvals": None, "ticktext": None},
+        "colorbar": {**BAR, "title": {"text": "samples"}, "tickvals": None, "ticktext": None},
         "visible": True,
     }
     names = {"tickmode": "array", "tickvals": list(range(picture.classes)), "ticktext": list(picture.labels)}

@@ -26,7 +26,7 @@ GROUPS = {
         "device",
     ),
 }
-LABELS = {"lr": "lr (learning rate)", "steps": "stop at step"}  # every other label is the field's name
+LABELS = {"lr": "learning rate", "steps": "stop at step"}  # every other label is the field's name
 ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 SIZES = (10, 20, 50, 100, 200, 300, 500, 1000, 2000, 5000, 10_000)
 STRENGTHS = (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -177,7 +177,7 @@ def _dress(name: str, widget: widgets.Widget) -> None:
     if isinstance(rule, Menu):
         widget.tooltip += ": " + str(rule)
     widget.tabbable = True
-    widget.style = {"description_width": "92px"}
+    widget.style.description_width = "92px"
     widget.layout.width = "auto"
 
 

@@ -61,9 +61,11 @@ def cost(spec: Spec, *, inputs: int | None = None, outputs: int | None = None, b
         batch: Samples in a step; by default the spec's batch, or its training set.
 
     Raises:
-        ValueError: if the data set is a csv and its inputs and outputs are not given.
+        ValueError: if the data set is a csv and its inputs, outputs or training samples are needed and not given.
     """
     widths = widths_of(spec, inputs, outputs)
+    if not (batch or spec.batch_size or spec.known):
+        raise ValueError(f"the cost of {spec.dataset} in steps over all of it depends on its rows: give batch too.")
     batch = batch or spec.batch_size or spec.training_samples
     products = [fan_in * fan_out for fan_in, fan_out in pairwise(widths)]
     parameters = sum(products) + sum(widths[1:])

@@ -85,7 +85,12 @@ def load_data(spec: Spec, data: tuple | None = None) -> Split:
     if data is not None:
         return _own(spec, *data)
     if spec.dataset.startswith(CSV):
-        return _own(spec, *_read_csv(Path(spec.dataset.removeprefix(CSV))))
+        path = Path(spec.dataset.removeprefix(CSV))
+        table = _read_csv(path)
+        try:
+            return _own(spec, *table)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
     maker = _MAKERS[spec.dataset]
     x, y = maker(spec, generator(spec.seed, "data"))
     if spec.known.all_for_training:
@@ -241,7 +246,8 @@ def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read a table of numbers, last column the target; a first row of names is passed over."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(map(str.strip, row))]
+            reader = csv.reader(file)
+            lines = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a text table: {error}. Save it as CSV in UTF-8.") from None
     if lines and not any(_is_number(cell) for cell in lines[0][1]):
@@ -269,7 +275,7 @@ def _read_row(path: Path, number: int, row: list[str], columns: int) -> list[flo
 
 def _is_number(cell: str) -> bool:
     try:
-        return math.isfinite(float(cell))
+        return abs(float(cell)) <= torch.finfo(torch.float32).max  # not so for nan
     except ValueError:
         return False
 
@@ -304,10 +310,11 @@ def _own(spec: Spec, x: object, y: object) -> Split:
 def _array(name: str, values: object) -> Tensor:
     """A person's array as float32, or a sentence about what is wrong with it."""
     try:
-        array = torch.as_tensor(np.asarray(values, dtype=np.float32))
-    except (TypeError, ValueError) as error:
+        with np.errstate(over="ignore"):  # too large for a float32 is inf, and refused below
+            array = torch.as_tensor(np.asarray(values, dtype=np.float32))
+    except (TypeError, ValueError, RuntimeError) as error:  # the last: a tensor that requires a gradient
         raise ValueError(f"{name} is not an array of numbers: {error}") from None
-    if array.ndim == 0 or not array.isfinite().all():
+    if array.ndim == 0 or array.numel() == 0 or not array.isfinite().all():
         raise ValueError(f"{name} must be an array of finite numbers, one row a sample; drop rows with gaps.")
     return array
 

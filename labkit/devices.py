@@ -26,7 +26,7 @@ class Device:
 def available() -> dict[str, str]:
     """Return the devices of this machine, best first, each with its name in words."""
     found = {}
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not gpu_misfit():
         found["cuda"] = torch.cuda.get_device_name()
     if torch.backends.mps.is_available():
         found["mps"] = "Apple GPU"
@@ -59,6 +59,8 @@ def why_not(name: str) -> str:
     """Say why a device is missing, in a sentence."""
     if name == "mps":
         return "no Apple GPU that this torch can use was found."
+    if torch.cuda.is_available():
+        return gpu_misfit() or "it is here."
     if torch.version.cuda is None:
         return "this torch was built without CUDA."
     try:
@@ -66,6 +68,29 @@ def why_not(name: str) -> str:
     except (RuntimeError, AssertionError) as error:  # a driver that is missing or too old says so here
         return f"no NVIDIA GPU can be used: {str(error).splitlines()[0].rstrip('.')}."
     return "no NVIDIA GPU was found."
+
+
+def gpu_misfit() -> str:
+    """Say why this torch has no code for the GPU that is here, or nothing: CUDA itself fails at the first kernel only."""
+    major, minor = torch.cuda.get_device_capability()
+    built: dict[str, list[int]] = {
+        "sm": [],
+        "compute": [],
+    }  # machine code; PTX, which the driver compiles for newer GPUs
+    for arch in torch.cuda.get_arch_list():
+        kind, _, number = arch.partition("_")
+        if kind in built:  # on AMD there are others, and no such limit
+            built[kind].append(int(number.rstrip("af")))
+    capability = 10 * major + minor
+    runs = any(sm // 10 == major and sm <= capability for sm in built["sm"])
+    if runs or not built["sm"] or any(ptx <= capability for ptx in built["compute"]):
+        return ""
+    old = capability < min(built["sm"])
+    return (
+        f"{torch.cuda.get_device_name()} (compute capability {major}.{minor}) is too {'old' if old else 'new'} for "
+        f"torch {torch.__version__}, which knows {', '.join(f'{sm // 10}.{sm % 10}' for sm in built['sm'])}; take "
+        f"{'an older torch' if old else 'a newer torch'} to use it."
+    )
 
 
 def threads_for(flops: float) -> int:

@@ -144,7 +144,7 @@ class Network:
         act = ACTIVATIONS[self.activation]
         through = None  # what reaches this layer's output past its weights, in a residual network
         for layer in range(len(self.weights) - 1, -1, -1):
-            torch.bmm(self._inputs[layer].transpose(1, 2), delta, out=self._weight_slopes[layer])
+            torch.bmm(self._inputs[layer].mT, delta, out=self._weight_slopes[layer])
             torch.bmm(self._ones, delta, out=self._bias_slopes[layer])
             if layer == 0:
                 break

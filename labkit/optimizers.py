@@ -63,15 +63,14 @@ class Optimizer:
             self.parameters.mul_(left)
         elif self.l2:
             gradient.add_(self.parameters, alpha=self.l2)
-        self.parameters.sub_(self._direction(gradient, epsilon).mul_(size))
+        self.parameters.addcmul_(self._direction(gradient, epsilon), size, value=-1)
 
     def _direction(self, gradient: Tensor, epsilon: Tensor) -> Tensor:
-        """Where to go, before the step size; the result may be overwritten."""
+        """Where to go, before the step size."""
         if self.name == "sgd":
             return gradient
         if self.name == "momentum":
-            velocity = self.state[0].mul_(self._beta).add_(gradient)
-            return self._scratch.copy_(velocity)
+            return self.state[0].mul_(self._beta).add_(gradient)
         mean, square = (gradient, *self.state)[-2:]
         square.mul_(self._keep).addcmul_(gradient, gradient, value=1 - self._memory)
         if self.name.startswith("adam"):

@@ -150,8 +150,7 @@ class Run:
 
     def code(self) -> str:
         """Return the Python that makes this run again."""
-        extra = f", lr_changes={list(self.lr_changes)}" if self.lr_changes else ""
-        return f"import labkit\n\nrun = labkit.train({self.spec.code()}{extra})"
+        return recipe(self.spec.but(steps=max(1, self.steps)), self.lr_changes)
 
     def save(self, folder: str | os.PathLike) -> Path:
         """Write the run to a folder as safetensors and JSON; an earlier one there goes only once this one is whole.
@@ -198,6 +197,12 @@ class Run:
             f"Run: {end}{self.score_name} {self.score[-1]:.3f} after {self.steps:,} steps "
             f"in {self.seconds:.2f} s on {self.where} ({self.spec!r})"
         )
+
+
+def recipe(spec: Spec, lr_changes: Sequence[tuple[int, float]]) -> str:
+    """Return the Python that trains a spec, changes of the learning rate on the way included."""
+    changes = f", lr_changes={list(lr_changes)}" if lr_changes else ""
+    return f"import labkit\n\nrun = labkit.train({spec.code()}{changes})\nrun"
 
 
 def score_name(split: Split) -> str:
@@ -321,12 +326,13 @@ def _groups(specs: list[Spec], key: Spec, alone: bool) -> Iterator[list[int]]:
 def _advance(trainer: Trainer, changes: list[tuple[int, float]], bar: tqdm) -> None:
     """Train to the end, pausing to move the bar and to change the learning rate."""
     changes = list(changes)
-    stride = max(1, trainer.total // LOOKS)
+    stride = trainer.block * max(1, trainer.total // (LOOKS * trainer.block))  # a CUDA graph replays whole blocks
     while not trainer.done:
         while changes and changes[0][0] <= trainer.step:
             trainer.set_lr(changes.pop(0)[1])
         before = trainer.step
-        trainer.advance(min(stride, changes[0][0] - before) if changes else stride)
+        steps = stride - before % stride
+        trainer.advance(min(steps, changes[0][0] - before) if changes else steps)
         bar.update(trainer.step - before)
 
 
@@ -344,10 +350,14 @@ def run_of(trainer: Trainer, member: int = 0) -> Run:
     path = None
     if trainer.snapshots:
         order = slice(None) if general else torch_order(widths)
-        kept = [(step, theta[member, order]) for step, theta in trainer.snapshots if step <= (diverged or step)]
+        kept = [
+            (step, theta[member, order])
+            for step, theta in trainer.snapshots
+            if diverged is None or step < max(1, diverged)
+        ]
         path = WeightPath(np.array([step for step, _ in kept]), torch.stack([theta for _, theta in kept]))
     return Run(
-        spec=spec,
+        spec=spec.but(steps=trainer.total),
         data=split,
         loss=trainer.loss_of(member).numpy().copy(),
         test_step=np.array([step for step, _, _ in looks]),

@@ -68,6 +68,7 @@ class Trainer:
         total: where training ends; may be moved while it goes on.
         seconds: time spent training, evaluations aside.
         diverged: for each member None, or the step at which its loss was no longer finite.
+        wants_graph: whether whole blocks of steps are replayed as one CUDA graph; the numbers are the same.
 
     Raises:
         ValueError: if the data, the device or the model cannot be used.
@@ -176,11 +177,12 @@ class Trainer:
         else:
             self._batch_x, self._batch_y = (part.expand(self.block, *part.shape) for part in (self._x, self._y))
         self._coefficients = torch.empty(self.block, 3, members, 1, device=place)
-        columns = (self._batch_x, self._batch_y, self._predictions, self._coefficients)
-        self._steps = list(zip(*(column.unbind(0) for column in columns), strict=True))
+        columns = [part.unbind(0) for part in (self._batch_x, self._batch_y, self._predictions)]
+        coefficients = [each.unbind(0) for each in self._coefficients.unbind(0)]  # here, not anew in every step
+        self._steps = list(zip(*columns, coefficients, strict=True))
         self._scale = torch.tensor(self.loss.scale(self.batch, outputs), device=place)
         small = self.work < GRAPH_WORK and isinstance(self.network, Network)
-        self._wants_graph = place.type == "cuda" and small
+        self.wants_graph = place.type == "cuda" and small
         self._graph: torch.cuda.CUDAGraph | None = None
 
     # Training
@@ -205,6 +207,11 @@ class Trainer:
                 self._train_until(min(stops))
                 self.seconds += time.perf_counter() - began
             self._keep_snapshot()
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first member."""
+        return float(self._lr[0])
 
     def set_lr(self, lr: float) -> None:
         """Change the learning rate of every member from the next step on.
@@ -242,11 +249,13 @@ class Trainer:
         first, last = self.step - self._block_start, stop - self._block_start
         before = [part.clone() for part in self._state()]
         previous = self._previous.clone()
-        if self._wants_graph and (first, last) == (0, self.block):
+        if self.wants_graph and (first, last) == (0, self.block):
             self._replay()
         else:
             self._run_steps(first, last)
-        losses = self.loss.values(self._predictions[first:last], self._batch_y[first:last]).cpu()  # (steps, members)
+        with devices.threads(1):  # a mean shared among threads would depend on how many steps are looked at
+            block = slice(first, last)
+            losses = self.loss.values(self._predictions[block], self._batch_y[block]).cpu()  # (steps, members)
         self._losses.append(losses)
         if not losses.isfinite().all():
             self._diverge(losses, first, before, previous)
@@ -278,7 +287,7 @@ class Trainer:
                     self._run_steps(0, self.block)
                 self._graph = graph
             except RuntimeError:  # this device or driver captures no graphs: the plain way gives the same numbers
-                self._wants_graph = False
+                self.wants_graph = False
             for part, kept in zip((*self._state(), self._previous), before, strict=True):
                 part.copy_(kept)
         if self._graph is None:

@@ -1,0 +1,92 @@
+"""A plotly figure in the browser that is redrawn from small frames; it knows nothing of what it shows.
+
+plotly's own `FigureWidget` sends every trace back to the kernel after each update (hundreds of kilobytes a
+frame for the lab's figure), forgets its updates when the page is loaded again, and takes seconds to import.
+This one sends a frame as one message, gets nothing back, and asks for the whole figure whenever it is shown.
+"""
+
+import base64
+from collections.abc import Callable
+
+import anywidget
+import numpy as np
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+_SHOW = """
+const fresh = value => value !== null && typeof value === "object" && !Array.isArray(value) && !("bdata" in value);
+function merge(into, from) {
+  for (const [key, value] of Object.entries(from)) {
+    if (fresh(value) && fresh(into[key])) merge(into[key], value);
+    else if (value === null) delete into[key];
+    else into[key] = value;
+  }
+}
+export default { render({ model, el }) {
+  const plot = document.createElement("div");
+  plot.className = "labkit-figure";
+  el.appendChild(plot);
+  let figure = null, drawing = false, waiting = false;
+  async function draw() {  // frames that come while one is drawn are merged and drawn together
+    if (drawing) { waiting = true; return; }
+    drawing = true;
+    do {
+      waiting = false;
+      figure.layout.datarevision = (figure.layout.datarevision || 0) + 1;
+      await Plotly.react(plot, figure.data, figure.layout, { responsive: true, displaylogo: false });
+      plot.dataset.frames = figure.layout.datarevision;
+      await new Promise(requestAnimationFrame);
+    } while (waiting);
+    drawing = false;
+  }
+  function take(message) {
+    if (message.figure) figure = message.figure;
+    else if (figure === null) return;  // the whole figure is on its way
+    else {
+      for (const [trace, values] of Object.entries(message.traces)) merge(figure.data[trace], values);
+      merge(figure.layout, message.layout);
+    }
+    draw();
+  }
+  model.on("msg:custom", take);
+  const sizes = new ResizeObserver(() => { if (figure && plot.offsetParent) Plotly.Plots.resize(plot); });
+  sizes.observe(el);
+  model.send("view");
+  return () => { model.off("msg:custom", take); sizes.disconnect(); Plotly.purge(plot); };
+} };
+"""
+
+
+class LiveFigure(anywidget.AnyWidget):
+    """Shows a plotly figure and redraws it from frames.
+
+    Args:
+        whole: Returns the figure as it should be now; called whenever a front end shows this widget.
+    """
+
+    _esm = "const load = () => {" + get_plotlyjs() + "};\nif (!window.Plotly?.react) load();\n" + _SHOW
+
+    def __init__(self, whole: Callable[[], go.Figure]) -> None:
+        super().__init__()
+        self.whole = whole
+        self.on_msg(lambda widget, content, buffers: self.send({"figure": packed(self.whole().to_plotly_json())}))
+
+    def draw(self, frame: dict) -> None:
+        """Send what changes: {"traces": {number: {…}}, "layout": {…}}; None takes a value away."""
+        self.send(packed({"traces": frame["traces"], "layout": frame.get("layout", {})}))
+
+
+def packed(value: object) -> object:
+    """Turn numpy arrays anywhere in `value` into what plotly.js reads as binary, so that they travel small."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+        small = value.astype(np.float32 if value.dtype.kind == "f" else np.int32) if value.dtype.itemsize > 4 else value
+        kind = small.dtype.str.lstrip("<|=")
+        data = base64.b64encode(np.ascontiguousarray(small).tobytes()).decode()
+        return {"dtype": kind, "bdata": data, "shape": ", ".join(map(str, small.shape))}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: packed(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [packed(part) for part in value]
+    return value

@@ -1,0 +1,433 @@
+"""The live session: one worker thread that trains and draws, one lab on the screen. It knows no papermill.
+
+Buttons and controls only leave a command; the worker obeys in order, trains in chunks and draws the newest
+numbers at most ten times a second. Nothing depends on which thread a front end's message is handled in.
+"""
+
+import atexit
+import math
+import threading
+import time
+from collections.abc import Callable
+
+from labkit.controls import LIVE, Controls
+from labkit.costs import cost
+from labkit.pictures import look, points_of
+from labkit.runs import Run, recipe, run_of, score_name
+from labkit.screen import Screen, View
+from labkit.spec import RULES, Spec
+from labkit.training import Trainer, divergence
+
+FRAME = 0.1  # seconds between two pictures, at least
+CHUNK = 0.03  # seconds that a chunk of training aims to take, so that a click never waits long
+SENTENCE = 1.0  # seconds between two sentences, so that a screen reader can finish
+FINISHED = ("done", "stopped", "failed")
+PINS = 6
+
+_LABS: dict[str, "Lab"] = {}  # name → the lab on the screen; a new one of the same name replaces it
+
+
+class Lab:
+    """Choose a network, press Train, watch it learn.
+
+    A bare `lab` at the end of a cell shows it. A second lab of the same name stops, joins and closes the first.
+
+    Args:
+        spec: What to begin with.
+        name: Which lab of the notebook this is.
+        data: A person's own `(x, y)` in place of the spec's data set.
+
+    Attributes:
+        state: "idle", "running", "paused", "done", "stopped" or "failed".
+        controls: the choices; `controls.widgets["depth"].value = 4` moves one.
+
+    Raises:
+        ValueError: if the spec's data or device cannot be used.
+    """
+
+    def __init__(self, spec: Spec | None = None, *, name: str = "main", data: tuple | None = None) -> None:
+        if name in _LABS:
+            _LABS[name].close()
+        self.name, self.data = name, data
+        self.trainer = Trainer(spec or Spec(), data=data)
+        self.state = "idle"
+        self.controls = Controls(self.trainer.spec, lambda: self._ask("settle"))
+        self.screen = Screen(self.controls.view, self._ask)
+        self._bell = threading.Condition()
+        self._commands: list[tuple] = []
+        self._asked = self._obeyed = 0
+        self._closing = False
+        self._run: Run | None = None
+        self._error: BaseException | None = None
+        self._alone = False  # training for a waiting cell, with nobody to watch step by step
+        self._warning = ""
+        self._pins: dict[str, Run] = {}
+        self._last_pace = 0.0
+        self._resumed = 0.0, 0  # when training last went on, and at which step
+        self._next_frame = self._next_sentence = 0.0
+        self._stale = True
+        self._start()
+        self._thread = threading.Thread(target=self._work, name=f"labkit {name}", daemon=True)
+        self._thread.start()
+        _LABS[name] = self
+
+    # For people
+
+    def run(self) -> Run:
+        """Train from the first step to the last, and return the run: the same numbers as `labkit.train`.
+
+        Raises:
+            Exception: whatever went wrong in the thread.
+        """
+        if self.trainer.step or self.state != "idle":
+            self._ask("reset")
+        self._alone = True
+        try:
+            self._wait(self._ask("train"))
+        except KeyboardInterrupt:
+            self._wait(self._ask("stop"))
+            raise
+        finally:
+            self._alone = False
+        run = self.result()
+        if self.screen.figure is None:
+            _show_plainly(run)
+        return run
+
+    def result(self) -> Run:
+        """Return the last finished run; while one is running, wait for it.
+
+        Raises:
+            Exception: whatever went wrong in the thread.
+            RuntimeError: if no run was finished yet.
+        """
+        self._wait(self._asked)
+        if self._error is not None:
+            raise self._error
+        if self._run is None:
+            raise RuntimeError("no run is finished yet. Press Train and wait, press Stop, or call lab.run().")
+        return self._run
+
+    def close(self) -> None:
+        """Stop the training, join the thread and take the lab off the screen."""
+        with self._bell:
+            self._closing = True
+            self._bell.notify_all()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+        self.screen.close()
+        if _LABS.get(self.name) is self:
+            del _LABS[self.name]
+
+    def _repr_mimebundle_(self, **options: object) -> dict:
+        return self.screen.view._repr_mimebundle_(**options)
+
+    def __repr__(self) -> str:
+        return f"Lab {self.name!r}: {self.state} at step {self.trainer.step:,} of {self.trainer.total:,}; {self.trainer.spec!r}"
+
+    # For any thread
+
+    def _ask(self, *command: object) -> int:
+        """Leave a command for the worker, and return a ticket to wait for."""
+        with self._bell:
+            if command != ("settle",) or command not in self._commands:  # a thousand slider moves are one command
+                self._commands.append(command)
+                self._asked += 1
+                self._bell.notify_all()
+            return self._asked
+
+    def _wait(self, ticket: int) -> None:
+        """Wait until a command was obeyed and no training goes on."""
+        with self._bell:
+            self._bell.wait_for(lambda: self._closing or (self._obeyed >= ticket and self.state != "running"))
+
+    # For the worker alone
+
+    def _work(self) -> None:
+        while True:
+            with self._bell:
+                if not self._commands and not self._closing:
+                    self._bell.wait(self._idle_for())
+                if self._closing:
+                    return
+                commands, self._commands = self._commands, []
+            self._guarded(commands)
+            with self._bell:
+                self._obeyed += len(commands)
+                self._bell.notify_all()
+
+    def _idle_for(self) -> float | None:
+        """How long there is nothing to do, in seconds; None is until the bell rings."""
+        now = time.perf_counter()
+        frame = max(0.0, self._next_frame - now) if self._stale else None
+        if self.state != "running":
+            return frame
+        return 0.0 if self._due(now) >= 1 else min(CHUNK / 3, CHUNK if frame is None else frame)
+
+    def _guarded(self, commands: list[tuple]) -> None:
+        """Obey, train, draw; an error is kept for `result` and shown."""
+        try:
+            for name, *argument in commands:
+                OBEY[name](self, *argument)
+                self._stale = True
+            if self.state == "running":
+                self._train_some()
+            if self._stale and time.perf_counter() >= self._next_frame:
+                self._draw()
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._error, self.state = error, "failed"
+        self._warning = f"{type(error).__name__}: {error}. Press Reset to start over."
+        self._stale = False
+        self.screen.show(self._view())
+
+    def _start(self) -> None:
+        """Set the clocks of a run that begins."""
+        self._error, self._thin = None, None
+        self._chunk = 1  # steps to train at once
+
+    def _rebuild(self, spec: Spec) -> None:
+        """Begin a new run; the old one stays where the new one cannot begin."""
+        try:
+            self.trainer = Trainer(spec, data=self.data)
+        except ValueError as refusal:
+            self._warning = str(refusal)
+            return
+        self.state, self._warning = "idle", ""
+        self._start()
+        if self.screen.figure is not None:
+            self._set_scene()
+
+    def _settle(self) -> None:
+        """Take over what the controls say: at once where nothing is lost by it, else after a reset."""
+        try:
+            spec = self.controls.settle()
+        except ValueError as refusal:
+            self._warning = str(refusal)
+            return
+        self._warning = self._divergence()
+        trainer = self.trainer
+        if self.state == "idle" and trainer.step == 0:
+            if spec != trainer.spec:
+                self._rebuild(spec)
+            return
+        if spec.lr != trainer.lr:
+            trainer.set_lr(spec.lr)
+        if spec.steps != trainer.total and spec.steps >= trainer.step:
+            trainer.total = spec.steps
+            self.state = "paused" if self.state == "done" and not trainer.done else self.state
+
+    def _train(self) -> None:
+        self._settle()
+        if self.state in ("idle", "paused"):
+            self.state = "running"
+            self._resume()
+
+    def _resume(self) -> None:
+        self._resumed = time.perf_counter(), self.trainer.step
+
+    def _pause(self) -> None:
+        if self.state == "running":
+            self.state = "paused"
+
+    def _step(self) -> None:
+        self._settle()
+        if self.state in ("idle", "paused"):
+            self.state = "paused"
+            self.trainer.advance(1)
+            self._finish_if_done()
+
+    def _stop(self) -> None:
+        if self.state in ("running", "paused"):
+            self.state = "stopped"
+            self._run = run_of(self.trainer)
+
+    def _reset(self) -> None:
+        try:
+            spec = self.controls.settle()
+        except ValueError as refusal:
+            self._warning = str(refusal)
+            return
+        self._rebuild(spec)
+
+    def _pin(self) -> None:
+        if self.trainer.step == 0:
+            return
+        if len(self._pins) == PINS:
+            self._warning = f"{PINS} runs are pinned already. Unpin them under Compare first."
+            return
+        run = run_of(self.trainer)
+        self._pins = named([*self._pins.values(), run])
+        self.screen.show_pins(self._pins)
+
+    def _unpin(self) -> None:
+        self._pins = {}
+        self.screen.show_pins(self._pins)
+
+    def _open(self, text: str) -> None:
+        try:
+            self.controls.set(Spec.from_share(text))
+        except ValueError as refusal:
+            self._warning = str(refusal)
+            return
+        self._settle()
+
+    def _show(self) -> None:
+        self.screen.show_figure()
+        self._set_scene()
+
+    def _redraw(self) -> None:
+        self._resume()
+        if self.screen.figure is not None:
+            self._set_scene()
+        self.screen.show_pins(self._pins)
+
+    def _train_some(self) -> None:
+        """Train for one chunk, sized so that it takes about `CHUNK` seconds, and no faster than asked."""
+        began = time.perf_counter()
+        due = self._due(began)
+        if due < 1:
+            return
+        steps = int(min(self._chunk, due))
+        self.trainer.advance(steps)
+        took = time.perf_counter() - began
+        self._chunk = max(1, min(2 * self._chunk, int(steps * CHUNK / took)))
+        self._stale = True
+        self._finish_if_done()
+
+    def _due(self, now: float) -> float:
+        """How many steps the speed on the screen allows by now; a run without a person goes at full speed."""
+        since, step = self._resumed
+        speed = math.inf if self._alone else self.screen.speed.value
+        return (now - since) * speed + step - self.trainer.step + 1
+
+    def _finish_if_done(self) -> None:
+        if self.trainer.done:
+            self._warning = self._divergence()
+            self._run = run_of(self.trainer)
+            self.state = "stopped" if self._warning else "done"
+            self._next_frame = 0.0  # the last picture is never dropped
+
+    def _divergence(self) -> str:
+        return divergence(self.trainer.diverged[0], self.trainer.loss_of())
+
+    # Drawing
+
+    def _draw(self) -> None:
+        now = time.perf_counter()
+        self._next_frame, self._stale = now + FRAME, False
+        self.screen.show(self._view())
+        if self.screen.figure is not None:
+            self.screen.draw(*self._frames())
+            if now >= self._next_sentence or self.state in FINISHED:
+                self._next_sentence = now + SENTENCE
+                self._speak()
+
+    def _view(self) -> View:
+        trainer, spec = self.trainer, self.controls.last
+        ends = {"inputs": trainer.split.inputs, "outputs": trainer.split.outputs, "batch": trainer.batch}
+        pending = [name for name in RULES if name not in LIVE and getattr(spec, name) != getattr(trainer.spec, name)]
+        return View(
+            state=self.state,
+            step=trainer.step,
+            total=trainer.total,
+            epoch=trainer.step * trainer.batch / len(trainer.split.x_train),
+            seconds=trainer.seconds,
+            pace=self._pace(),
+            parameters=cost(trainer.spec, **ends).parameters,
+            device=trainer.device.device.type,
+            share=trainer.spec.but(steps=trainer.total).share(),
+            code=recipe(trainer.spec.but(steps=trainer.total), trainer.lr_changes),
+            pending=pending,
+            warning=self._warning,
+            note=self.controls.note,
+        )
+
+    def _pace(self) -> float:
+        """Steps a second since training last went on."""
+        since, step = self._resumed
+        if self.state == "running":
+            self._last_pace = (self.trainer.step - step) / max(1e-9, time.perf_counter() - since)
+        return self._last_pace
+
+    def _look(self) -> object:
+        return look(self.trainer.split, lambda x: self.trainer.predict(x)[0].cpu())
+
+    def _set_scene(self) -> None:
+        """Draw what stays while a network learns."""
+        from labkit import charts
+
+        split = self.trainer.split
+        self._thin, self._thinned = charts.Thinned(), 0
+        scene = charts.scenery(
+            self._look(), points_of(split), score_name(split), self.screen.log.value, self.screen.against.value
+        )
+        self.screen.draw(scene, *self._frames())
+
+    def _frames(self) -> list[dict]:
+        """What moves: the curves and what the network says."""
+        from labkit import charts
+
+        trainer = self.trainer
+        losses = trainer.loss_of()
+        self._thin.add(losses[self._thinned :].numpy())
+        self._thinned = len(losses)
+        pace = trainer.seconds / max(1, trainer.step) if self.screen.against.value == "seconds" else 0.0
+        test = [step for step, _, _ in trainer.evaluations], [float(loss) for _, loss, _ in trainer.evaluations]
+        score = [float(score) for _, _, score in trainer.evaluations]
+        return [
+            charts.histories(self._thin.curve(), test, score, seconds_per_step=pace),
+            charts.says(self._look()),
+        ]
+
+    def _speak(self) -> None:
+        from labkit import charts
+
+        looks = self.trainer.evaluations
+        test = [float(loss) for _, loss, _ in looks]
+        score = float(looks[-1][2]) if looks else 0.0
+        self.screen.say(charts.in_words(self._thin.curve()[1], test, score, score_name(self.trainer.split)))
+
+
+OBEY: dict[str, Callable] = {
+    "train": Lab._train,
+    "pause": Lab._pause,
+    "step": Lab._step,
+    "stop": Lab._stop,
+    "reset": Lab._reset,
+    "pin": Lab._pin,
+    "unpin": Lab._unpin,
+    "open": Lab._open,
+    "show": Lab._show,
+    "redraw": Lab._redraw,
+    "settle": Lab._settle,
+}
+
+
+def named(runs: list[Run]) -> dict[str, Run]:
+    """Name runs by a letter and by what sets them apart from each other."""
+    names = {}
+    for letter, run in zip("ABCDEF", runs, strict=False):
+        apart = [n for n in RULES if any(getattr(other.spec, n) != getattr(run.spec, n) for other in runs)]
+        names[f"{letter}: " + (", ".join(f"{n} {getattr(run.spec, n)}" for n in apart) or "as it stands")] = run
+    return names
+
+
+def _show_plainly(run: Run) -> None:
+    """Without a front end: a plain figure in the cell's output, if this is a notebook at all."""
+    import sys
+
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+        from IPython.display import display
+
+        from labkit import charts
+
+        display(charts.learning(run))
+
+
+@atexit.register
+def _close_all() -> None:
+    for lab in list(_LABS.values()):
+        lab.close()
