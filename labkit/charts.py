@@ -92,6 +92,8 @@ def blank() -> go.Figure:
         xaxis3_title="step",
         uirevision="kept",  # a person's zoom survives the next frame
     )
+    figure.update_xaxes(title_font_size=13)
+    figure.update_yaxes(title_font_size=13, title_standoff=4)
     return figure
 
 
@@ -218,20 +220,16 @@ def _map_points(picture: object, points: object) -> dict:
     traces = {}
     for k, trace in enumerate(POINTS):
         test, group = bool(k % 2), k // 2
-        part = "test" if test else "train"
         chosen = points.test == test
         if picture.classes:
             chosen = chosen & (points.value == group)
-            name, symbol, colour = (
-                f"class {picture.labels[group]}, {part}",
-                ("circle", "diamond")[group],
-                (BLUE, ORANGE)[group],
-            )
+            name = "hollow: test" if test else f"class {picture.labels[group]}"
+            symbol, colour = ("circle", "diamond")[group], (BLUE, ORANGE)[group]
             marker = {"color": colour, "symbol": symbol + "-open" * test}
         elif group:
             break
         else:
-            name = part
+            name = "test" if test else "train"
             marker = {"color": _single(points.value[chosen]), "symbol": "diamond" if test else "circle"}
             marker |= {"colorscale": STRONG, "cmin": picture.centre - picture.reach}
             marker["cmax"] = picture.centre + picture.reach
@@ -245,7 +243,8 @@ def _map_points(picture: object, points: object) -> dict:
             "name": name,
             "marker": marker,
             "visible": True,
-            "showlegend": True,
+            "showlegend": trace != POINTS[3],
+            "legendrank": 1000 + test,
         }
     return traces
 

@@ -40,7 +40,7 @@ STOPS = {  # the stops of a slider; a value between them, or beyond, becomes a s
     "train_share": tuple(k / 10 for k in range(1, 11)),
     "momentum": (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99),
     "huber_delta": (0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
-    "lr": tuple(float(f"{digit}e{power}") for power in range(-5, 1) for digit in (1, 2, 3, 5, 7)) + (10.0, 100.0),
+    "lr": (*(float(f"{digit}e{power}") for power in range(-5, 1) for digit in (1, 2, 3, 5, 7)), 10.0, 100.0),
     "depth": tuple(range(13)),
 }
 OWN = "csv file …"  # the entry of the data set menu that asks for a path

@@ -71,25 +71,19 @@ def why_not(name: str) -> str:
 
 
 def gpu_misfit() -> str:
-    """Say why this torch has no code for the GPU that is here, or nothing: CUDA itself fails at the first kernel only."""
+    """Say why this torch cannot use the GPU that is here, or nothing; CUDA itself fails at the first kernel only."""
     major, minor = torch.cuda.get_device_capability()
-    built: dict[str, list[int]] = {
-        "sm": [],
-        "compute": [],
-    }  # machine code; PTX, which the driver compiles for newer GPUs
-    for arch in torch.cuda.get_arch_list():
-        kind, _, number = arch.partition("_")
-        if kind in built:  # on AMD there are others, and no such limit
-            built[kind].append(int(number.rstrip("af")))
     capability = 10 * major + minor
-    runs = any(sm // 10 == major and sm <= capability for sm in built["sm"])
-    if runs or not built["sm"] or any(ptx <= capability for ptx in built["compute"]):
+    archs = [arch.rstrip("af").partition("_") for arch in torch.cuda.get_arch_list()]  # AMD's have other names
+    code, portable = ([int(number) for kind, _, number in archs if kind == want] for want in ("sm", "compute"))
+    runs = any(sm // 10 == major and sm <= capability for sm in code) or any(ptx <= capability for ptx in portable)
+    if runs or not code:
         return ""
-    old = capability < min(built["sm"])
+    age, other = ("old", "an older") if capability < min(code) else ("new", "a newer")
+    known = ", ".join(f"{sm // 10}.{sm % 10}" for sm in code)
     return (
-        f"{torch.cuda.get_device_name()} (compute capability {major}.{minor}) is too {'old' if old else 'new'} for "
-        f"torch {torch.__version__}, which knows {', '.join(f'{sm // 10}.{sm % 10}' for sm in built['sm'])}; take "
-        f"{'an older torch' if old else 'a newer torch'} to use it."
+        f"{torch.cuda.get_device_name()} (compute capability {major}.{minor}) is too {age} for torch "
+        f"{torch.__version__}, built for {known}; install {other} torch to use it."
     )
 
 

@@ -89,26 +89,24 @@ def installed(name: str) -> str:
         return ""
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    """The release of a version, for comparing."""
-    return tuple(map(int, re.match(r"[\d.]*\d|", version)[0].split("."))) if version[:1].isdigit() else ()
+def _release(version: str) -> tuple[int, ...]:
+    """The numbers of a version, for comparing: 2.13.0+cpu → (2, 13, 0)."""
+    return tuple(int(number) for number in re.findall(r"\d+", re.match(r"[\d.]*", version)[0]))
 
 
 def _parts() -> Iterator[Finding]:
+    """The versions that matter most, then what is missing or too old among all."""
     needs = bounds()
     have = {name: installed(name) for name in needs}
     for about, names in (("Jupyter", NAMED[:3]), ("pictures", NAMED[3:])):
         yield Finding(about, ", ".join(f"{name} {have.get(name) or 'missing'}" for name in names))
-    missing = [name for name in needs if not have[name]]
-    old = [
-        f"{name} {have[name]} (needs {bound})"
+    faults = [f"{name} is missing" for name in needs if not have[name]]
+    faults += [
+        f"{name} {have[name]} is older than {bound}"
         for name, bound in needs.items()
-        if _numbers(have[name]) < _numbers(bound)
+        if have[name] and _release(have[name]) < _release(bound)
     ]
-    old = [words for words in old if words.split()[0] not in missing]
-    words = f"missing: {', '.join(missing)}" if missing else ""
-    words += ("; " if missing and old else "") + (f"too old: {', '.join(old)}" if old else "")
-    yield Finding("parts", words or f"all {len(needs)} are there and new enough", INSTALL if words else "")
+    yield Finding("parts", ", ".join(faults) or f"all {len(needs)} are there and new enough", INSTALL if faults else "")
 
 
 def _browser() -> Finding:
@@ -120,19 +118,17 @@ def _browser() -> Finding:
 
 
 def _gpu() -> Finding:
-    """Name the GPU, or why there is none to use, a GPU or a driver too old for this torch among the reasons."""
+    """Name the GPU; where there is none to use, the line below says why, unless the driver knows better."""
     import torch
 
     from labkit import devices
 
-    found = devices.available()
+    found, there = devices.available(), _driver()
     if "cuda" in found:
         major, minor = torch.cuda.get_device_capability()
-        driver = f", driver {_driver()[1]}" if _driver() else ""
+        driver = f", driver {there[1]}" if there else ""
         return Finding("GPU", f"{found['cuda']}, compute capability {major}.{minor}{driver}")
-    if "mps" in found:
-        return Finding("GPU", found["mps"])
-    return Finding("GPU", f"none to use: {_driver_misfit() or devices.why_not('cuda')}")
+    return Finding("GPU", found.get("mps") or (there and _driver_misfit(*there)) or "none to use")
 
 
 def _driver() -> tuple[str, str] | None:
@@ -146,14 +142,10 @@ def _driver() -> tuple[str, str] | None:
     return name, version
 
 
-def _driver_misfit() -> str:
-    """Say what keeps torch from a GPU that the driver sees; nothing if that is not the driver or the build."""
+def _driver_misfit(name: str, version: str) -> str:
+    """Say whether torch's build or the driver's age keeps torch from a GPU that is here; else nothing."""
     import torch
 
-    there = _driver()
-    if there is None:
-        return ""
-    name, version = there
     if torch.version.cuda is None:
         return f"{name} is here, but this torch was built without CUDA; {OTHER_TORCH}."
     least = DRIVERS.get(int(torch.version.cuda.partition(".")[0]), 0)

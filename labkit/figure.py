@@ -40,8 +40,10 @@ export default { render({ model, el }) {
     drawing = false;
   }
   function take(message) {
-    if (message.figure) figure = message.figure;
-    else if (figure === null) return;  // the whole figure is on its way
+    if (message.figure) {
+      figure = message.figure;
+      plot.style.height = figure.layout.height + "px";  // plotly fills its box, and an empty box has no height
+    } else if (figure === null) return;  // the whole figure is on its way
     else {
       for (const [trace, values] of Object.entries(message.traces)) merge(figure.data[trace], values);
       merge(figure.layout, message.layout);

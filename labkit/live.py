@@ -123,7 +123,8 @@ class Lab:
         return self.screen.view._repr_mimebundle_(**options)
 
     def __repr__(self) -> str:
-        return f"Lab {self.name!r}: {self.state} at step {self.trainer.step:,} of {self.trainer.total:,}; {self.trainer.spec!r}"
+        trainer = self.trainer
+        return f"Lab {self.name!r}: {self.state} at step {trainer.step:,} of {trainer.total:,}; {trainer.spec!r}"
 
     # For any thread
 

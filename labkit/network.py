@@ -180,6 +180,15 @@ def torch_order(widths: tuple[int, ...]) -> Tensor:
     return torch.cat([part for weight, bias in pairs for part in (weight[0].T.reshape(-1), bias.reshape(-1))])  # (P,)
 
 
+def check_answer(answer: Tensor, target: Tensor) -> None:
+    """Raise `ValueError` when a model's answer has another shape than the targets: torch would broadcast the two."""
+    if answer.shape != target.shape:
+        raise ValueError(
+            f"the model answers with shape {tuple(answer.shape)} where the targets need {tuple(target.shape)}. "
+            "Change its last layer, or the loss."
+        )
+
+
 class ModuleNetwork:
     """Any `nn.Module` behind the same four names, differentiated by autograd: an ensemble of one.
 
@@ -211,11 +220,7 @@ class ModuleNetwork:
         """Write the prediction in train mode into `out`, with its graph kept for `backward`."""  # (1, N, inputs)
         with torch.inference_mode(False), torch.enable_grad():
             self._prediction = self.module.train()(x[0].clone())
-        if self._prediction.shape != out.shape[1:]:
-            raise ValueError(
-                f"the model answers with shape {tuple(self._prediction.shape)} where the targets need "
-                f"{tuple(out.shape[1:])}. Change its last layer, or the loss."
-            )
+        check_answer(self._prediction, out[0])
         self.delta = torch.empty_like(out)
         return out.copy_(self._prediction.detach())
 

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -124,7 +124,7 @@ class Run:
         if x.ndim != 2 or x.shape[1] != self.data.inputs:
             raise ValueError(f"x has shape {tuple(x.shape)}; this run takes (N, {self.data.inputs}).")
         with torch.no_grad():
-            answer = self._final(self.data.scale(x))
+            answer = self.model().eval()(self.data.scale(x))
         return (answer * self.data.y_scale + self.data.y_mean).numpy()  # (N, outputs)
 
     def classify(self, x: object) -> np.ndarray:
@@ -138,7 +138,7 @@ class Run:
     def picture(self, points: int = 80) -> Picture:
         """Return what the network says of its data, as arrays: a map, a curve, a confusion matrix or a scatter."""
         with torch.no_grad():
-            return look(self.data, self._final, points)
+            return look(self.data, self.model().eval(), points)
 
     def points(self) -> Points:
         """Return the data as a map or a curve shows them."""
@@ -161,16 +161,25 @@ class Run:
         from safetensors.torch import save_file
 
         folder = Path(folder)
-        if folder.exists() and not (folder / "run.json").exists():
-            raise FileExistsError(f"{folder} exists and is not a saved run. Choose another folder.")
+        if folder.exists() and not (folder.is_dir() and {each.name for each in folder.iterdir()} <= FILES):
+            raise FileExistsError(f"{folder} exists and holds something else than a run. Choose another folder.")
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        save_file(self._tensors(), made / "run.safetensors")
-        digest = hashlib.sha256((made / "run.safetensors").read_bytes()).hexdigest()
-        (made / "run.json").write_text(json.dumps({**self._facts(), "sha256": digest}, indent=1))
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(made, folder)
+        earlier = made.with_name(f"{made.name}-earlier")
+        try:
+            save_file(self._tensors(), made / "run.safetensors")
+            facts = self._facts()
+            digest = _digest(facts, (made / "run.safetensors").read_bytes())
+            (made / "run.json").write_text(json.dumps({**facts, "sha256": digest}, indent=1))
+            if folder.exists():
+                os.replace(folder, earlier)
+            os.replace(made, folder)
+        except BaseException:  # Ctrl-C too
+            if earlier.exists():
+                os.replace(earlier, folder)
+            shutil.rmtree(made, ignore_errors=True)
+            raise
+        shutil.rmtree(earlier, ignore_errors=True)
         return folder
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -187,7 +196,15 @@ class Run:
         """Everything of the run that is no array."""
         data = {name: getattr(self.data, name) for name in ("classes", "y_mean", "y_scale", "labels")}
         own = {name: getattr(self, name) for name in ("seconds", "diverged", "where", "lr_changes")}
-        return {"format": FORMAT, "torch": torch.__version__, "spec": asdict(self.spec), "data": data, **own}
+        model = repr(self._final)
+        return {
+            "format": FORMAT,
+            "torch": torch.__version__,
+            "model": model,
+            "spec": asdict(self.spec),
+            "data": data,
+            **own,
+        }
 
     def __repr__(self) -> str:
         if self.diverged is not None:
@@ -212,6 +229,12 @@ def score_name(split: Split) -> str:
 
 HISTORY = ("loss", "test_step", "test_loss", "score")
 TENSORS = tuple(f.name for f in fields(Split) if f.type is Tensor)
+FILES = {"run.json", "run.safetensors"}
+
+
+def _digest(facts: dict, raw: bytes) -> str:
+    """The checksum of a saved run: of all that is in its two files."""
+    return hashlib.sha256(json.dumps(facts).encode() + raw).hexdigest()
 
 
 def load_run(folder: str | os.PathLike, model: nn.Module | None = None) -> Run:
@@ -231,20 +254,22 @@ def load_run(folder: str | os.PathLike, model: nn.Module | None = None) -> Run:
     try:
         facts = json.loads((folder / "run.json").read_text())
         raw = (folder / "run.safetensors").read_bytes()
-        if hashlib.sha256(raw).hexdigest() != facts["sha256"]:
+        if facts["format"] != FORMAT:
+            raise ValueError(f"it is of format {facts['format']!r} and this labkit reads {FORMAT}")
+        if facts.pop("sha256") != _digest(facts, raw):
             raise ValueError("its checksum differs")
         tensors = load(raw)
         spec = Spec(**facts["spec"])
         data = Split(**{name: tensors[f"data.{name}"] for name in TENSORS}, **_tupled(facts["data"], "labels"))
-    except FileNotFoundError as error:
-        raise ValueError(f"{folder} holds no saved run: {Path(error.filename).name} is missing.") from None
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except OSError as error:
+        raise ValueError(f"{folder} holds no saved run: {Path(error.filename).name} is missing or shut.") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise ValueError(f"the run in {folder} cannot be read: {error}. Take another copy of it.") from None
     path = WeightPath(tensors["path.steps"].numpy(), tensors["path.weights"]) if "path.steps" in tensors else None
     modules = {}
     for name in ("final", "initial"):
         state = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-        modules[f"_{name}"] = _rebuild(spec, data, deepcopy(model), state)
+        modules[f"_{name}"] = _rebuild(spec, data, deepcopy(model), state, facts["model"])
     changes = tuple((step, lr) for step, lr in facts["lr_changes"])
     history = {name: tensors[f"history.{name}"].numpy() for name in HISTORY}
     kept = {name: facts[name] for name in ("seconds", "diverged", "where")}
@@ -255,11 +280,13 @@ def _tupled(facts: dict, name: str) -> dict:
     return {**facts, name: tuple(facts[name])}
 
 
-def _rebuild(spec: Spec, data: Split, model: nn.Module | None, state: dict[str, Tensor]) -> nn.Module:
+def _rebuild(spec: Spec, data: Split, model: nn.Module | None, state: dict[str, Tensor], saved: str) -> nn.Module:
     widths = (data.inputs, *spec.hidden, data.outputs)
-    if model is None:
-        model = to_module(widths, spec.activation, torch.empty(count(widths)), residual=spec.residual)
     try:
+        if model is None:
+            model = to_module(widths, spec.activation, torch.empty(count(widths)), residual=spec.residual)
+            if repr(model) != saved:  # the same names and shapes do not make the same model
+                raise RuntimeError
         model.load_state_dict(state)
     except RuntimeError:
         raise ValueError("this run is of a model of its own: load_run(folder, model=…) needs one like it.") from None
@@ -290,7 +317,7 @@ def train(
         ValueError: if a choice, the data or the model cannot be used, before anything is started.
         DoesNotFit: if a run needs more memory than its device has free.
     """
-    specs = [spec] if isinstance(spec, Spec) else list(spec)
+    specs = list(spec) if isinstance(spec, Iterable) else [spec]
     for each in specs:
         if not isinstance(each, Spec):
             raise ValueError(f"train takes a Spec or a list of them, not {each!r}. Write labkit.Spec(…).")
@@ -301,7 +328,7 @@ def train(
     ]
     runs: list[Run | None] = [None] * len(specs)
     total = sum(specs[group[0]].steps for group in groups)
-    with tqdm(total=total, unit="step", delay=1, leave=False) as bar:
+    with tqdm(total=total, unit="step", delay=2, leave=False) as bar:
         for group in groups:
             trainer = Trainer([specs[place] for place in group], **own)
             _advance(trainer, changes, bar)

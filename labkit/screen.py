@@ -39,7 +39,8 @@ STYLE = """<style>
 .labkit-line {font-variant-numeric: tabular-nums; line-height: 1.5}
 .labkit-state {font-weight: 600}
 .labkit-warning {color: #a33b00; font-weight: 600; white-space: normal}
-.labkit-table {border-collapse: collapse} .labkit-table td, .labkit-table th {padding: 2px 14px 2px 0; text-align: right}
+.labkit-table {border-collapse: collapse}
+.labkit-table td, .labkit-table th {padding: 2px 14px 2px 0; text-align: right}
 .labkit-table td:first-child, .labkit-table th:first-child {text-align: left}
 </style>"""
 
@@ -244,7 +245,7 @@ def status_line(view: View) -> str:
         f"<span class='labkit-state'>{view.state}</span>",
         f"step {view.step:,} of {view.total:,}",
         f"epoch {view.epoch:,.1f}",
-        f"{view.seconds:.1f} s",
+        f"{view.seconds:.2g} s of training" if view.seconds < 10 else f"{view.seconds:,.0f} s of training",
         f"{view.pace:,.0f} steps/s",
         f"{view.parameters:,} parameters",
         html.escape(view.device),

@@ -16,7 +16,7 @@ from labkit import devices
 from labkit.costs import FLOAT, cost, widest
 from labkit.data import Split, generator, load_data
 from labkit.losses import Loss, as_columns, score_of
-from labkit.network import ModuleNetwork, Network, draw
+from labkit.network import ModuleNetwork, Network, check_answer, draw
 from labkit.optimizers import Optimizer
 from labkit.spec import RULES, Spec
 
@@ -351,13 +351,12 @@ class Trainer:
     def _evaluate(self) -> None:
         """Record test loss and score; without a test set the score is the training set's."""
         score = score_of(self.split.classes)
-        if self._x_test.shape[1] == 0:
-            unknown = torch.full((len(self.specs),), math.nan)
-            entry = unknown, score(self.predict(self._x), self._y).cpu()
-        else:
-            prediction = self.predict(self._x_test)
-            entry = self.loss.values(prediction, self._y_test).cpu(), score(prediction, self._y_test).cpu()
-        self.evaluations.append((self.step, *entry))
+        tested = self._x_test.shape[1] > 0
+        x, y = (self._x_test, self._y_test) if tested else (self._x, self._y)
+        prediction = self.predict(x)
+        check_answer(prediction[0], y[0])
+        loss = self.loss.values(prediction, y).cpu() if tested else torch.full((len(self.specs),), math.nan)
+        self.evaluations.append((self.step, loss, score(prediction, y).cpu()))
 
     def _keep_snapshot(self) -> None:
         if self._snapshot_steps and self._snapshot_steps[-1] == self.step:

@@ -11,7 +11,7 @@ import labkit
 
 ORDER = [
     "spec", "costs", "devices", "data", "losses", "optimizers", "network", "training", "pictures", "runs",
-    "landscape", "curvature", "charts", "controls", "live", "reports", "bench", "__main__",
+    "landscape", "curvature", "charts", "controls", "live", "reports", "bench", "doctor", "__main__",
 ]  # fmt: skip
 DRAWING = {"plotly", "matplotlib", "PIL"}
 WIDGETS = {"ipywidgets", "anywidget", "IPython", "ipykernel", "traitlets"}
