@@ -18,6 +18,7 @@ COUNTS = [[0, "#ffffff"], [1, "#0072B2"]]
 RUNS = ["#0072B2", "#D97B00", "#009E73", "#CC79A7", "#56B4E9", "#000000"]  # Okabe and Ito, for six pinned runs
 DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"]  # never colour alone
 BAR = {"thickness": 10, "x": 1.01, "xpad": 0, "outlinewidth": 0, "tickfont": {"size": 11}}  # beside the picture
+EMPTY = {"text": "press Train", "x": 0.5, "y": 0.5, "xref": "x domain", "yref": "y domain", "showarrow": False}
 HEIGHT = 470  # pixels
 CURVE_POINTS = 400  # a curve has at most this many
 
@@ -87,7 +88,7 @@ def blank() -> go.Figure:
         **base(),
         height=HEIGHT,
         legend={**legend, "x": 0},
-        legend2={**legend, "x": 0.555, "font": {"size": 12}},
+        legend2={**legend, "x": 1, "xanchor": "right", "font": {"size": 12}},
         yaxis_title="loss",
         xaxis3_title="step",
         uirevision="kept",  # a person's zoom survives the next frame
@@ -135,17 +136,23 @@ def histories(
     test_x = np.asarray(test[0], dtype=np.float32) * unit
     curves = [(train[0] * unit, train[1]), (test_x, test[1]), (test_x, score)]
     traces = {k: {"x": _single(x), "y": _single(y)} for k, (x, y) in enumerate(curves)}
-    return {"traces": traces}
+    return {"traces": traces, "layout": {"annotations": [] if len(train[0]) else [EMPTY]}}
 
 
 def _single(values: np.ndarray) -> np.ndarray:
     return np.asarray(values, dtype=np.float32)
 
 
-def says(picture: object) -> dict:
-    """Return the frame of the moving part of what the network says: a `labkit.pictures.Picture`."""
+def says(picture: object, discrete: bool = False) -> dict:
+    """Return the frame of the moving part of what the network says, a `labkit.pictures.Picture`.
+
+    Args:
+        picture: What it says.
+        discrete: Colour a map by the answer's sign alone.
+    """
     if picture.kind == "map":
-        shade = np.clip((np.nan_to_num(picture.z) - picture.centre) / picture.reach, -1, 1) * 127 + 128
+        shade = (np.nan_to_num(picture.z) - picture.centre) / picture.reach
+        shade = (np.sign(shade) if discrete else np.clip(shade, -1, 1)) * 127 + 128
         return {"traces": {HEAT: {"z": shade.astype(np.uint8)}}}
     if picture.kind == "confusion":
         return {"traces": {HEAT: {"z": picture.z}}}
@@ -245,6 +252,7 @@ def _map_points(picture: object, points: object) -> dict:
             "visible": True,
             "showlegend": trace != POINTS[3],
             "legendrank": 1000 + test,
+            "legendgroup": name,
         }
     return traces
 
@@ -280,7 +288,7 @@ def _confusion(picture: object, points: object) -> tuple[dict, dict]:
         "visible": True,
     }
     names = {"tickmode": "array", "tickvals": list(range(picture.classes)), "ticktext": list(picture.labels)}
-    axes = _axes("the network says", "it is", None, None, **names)
+    axes = _axes("predicted class", "true class", None, None, **names)
     axes["yaxis2"] |= {"autorange": "reversed"}
     return {HEAT: heat}, axes
 
@@ -295,7 +303,7 @@ def _scatter(picture: object, points: object) -> tuple[dict, dict]:
     }
     ideal = {"x": [low, high], "y": [low, high], "name": "perfect", "visible": True, "showlegend": True}
     pad = 0.15 * (high - low)
-    axes = _axes("target", "the network says", (low - pad, high + pad), (low - pad, high + pad))
+    axes = _axes("target", "prediction", (low - pad, high + pad), (low - pad, high + pad))
     return {POINTS[0]: dots, LINE: {**ideal, "legend": "legend2"}}, axes
 
 
@@ -322,7 +330,8 @@ def compare(runs: dict[str, object], *, log: bool = True) -> go.Figure:
                 x=_single(x), y=loss, mode="lines", name=name, line=line, showlegend=column == 1, row=1, col=column
             )
     figure.update_layout(**base(), height=HEIGHT - 90, legend={"orientation": "h", "yanchor": "bottom", "y": 1.02})
-    figure.update_yaxes(type="log" if log else "linear")
+    figure.update_yaxes(type="log" if log else "linear", exponentformat="power", title_font_size=13)
+    figure.update_xaxes(title_font_size=13)
     figure.update_layout(xaxis_title="step", xaxis2_title=AGAINST["seconds"], yaxis_title="test loss")
     return figure
 
@@ -351,7 +360,7 @@ def in_words(train: np.ndarray, test: np.ndarray, score: float, score_name: str)
     if not np.isfinite(test[-1]):
         return f"Training loss {now:.3g}, {trend(train)}; {score_name} {score:.2f}. There is no test set."
     parts = [f"Test loss {test[-1]:.3g}, {trend(test)}; {score_name} {score:.2f}"]
-    if test[-1] > 1.5 * now and test[-1] - now > 0.01:
+    if test[-1] > 1.5 * now and test[-1] - now > 0.01 * train[0]:
         parts.append(f"training loss {now:.3g} is well below it: the network knows its training points better")
     else:
         parts.append(f"training loss {now:.3g}: the two agree")

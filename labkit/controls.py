@@ -61,6 +61,7 @@ class Controls:
         self.widgets["csv"] = widgets.Text(placeholder="path/to/table.csv", continuous_update=False)
         self.note = ""
         self.last = spec  # the last spec that was allowed
+        self._taken: dict[str, tuple] = {}  # choices that a data set made impossible: (the person's, ours)
         for name, widget in self.widgets.items():
             _dress(name, widget)
         self.set(spec)
@@ -103,30 +104,34 @@ class Controls:
             ValueError: if what the controls say is not allowed and is not to be mended.
         """
         said = self.values()
-        own = said["dataset"].startswith(CSV)
         mended = self._mended(said)
         spec = Spec(**said | mended)
-        self.note = " ".join(f"{name} was changed to {_shown(name, value)}." for name, value in mended.items())
+        if mended or spec != self.last:  # moving a control below comes back here, and is no news
+            self.note = " ".join(f"{name} was changed to {_shown(name, value)}." for name, value in mended.items())
+        self.last = spec
         for name, value in mended.items():
             self.widgets[name].value = value
-        self._hide(own, spec)
-        self.last = spec
+        self._hide(spec.dataset.startswith(CSV), spec)
         return spec
 
     def _mended(self, said: dict[str, object]) -> dict[str, object]:
-        """What a new data set makes impossible: a loss without meaning, a batch that is too large."""
+        """What a new data set makes impossible: a loss without meaning, a batch that is too large.
+
+        What was taken away like that comes back with the next data set that allows it.
+        """
+        if said["dataset"] == self.last.dataset:
+            return {}  # what the person chose here is refused with its reason, not mended
+        back = {name: old for name, (old, new) in self._taken.items() if said[name] == new}
+        self._taken = {}
+        wanted = said | back
+        trial = Spec(**said | {"loss": "mse", "batch_size": 0})
         mended = {}
-        if said["dataset"] == self.last.dataset and said["loss"] != self.last.loss:
-            return mended  # the person chose the loss: refuse it with its reason
-        try:
-            trial = Spec(**said | {"loss": "mse", "batch_size": 0})
-        except ValueError:
-            return mended
-        if said["loss"] == "cross_entropy" and trial.known and not trial.known.classes:
+        if wanted["loss"] == "cross_entropy" and trial.known and not trial.known.classes:
             mended["loss"] = "mse"
-        if trial.known and said["batch_size"] > trial.training_samples:
+        if trial.known and wanted["batch_size"] > trial.training_samples:
             mended["batch_size"] = 0
-        return mended
+        self._taken = {name: (wanted[name], new) for name, new in mended.items()}
+        return {name: value for name, value in (back | mended).items() if said[name] != value}
 
     def _hide(self, own: bool, spec: Spec) -> None:
         """Show the controls that mean something now, and no others."""

@@ -5,6 +5,7 @@ numbers at most ten times a second. Nothing depends on which thread a front end'
 """
 
 import atexit
+import contextlib
 import math
 import threading
 import time
@@ -64,8 +65,7 @@ class Lab:
         self._pins: dict[str, Run] = {}
         self._last_pace = 0.0
         self._resumed = 0.0, 0  # when training last went on, and at which step
-        self._next_frame = self._next_sentence = 0.0
-        self._stale = True
+        self._next_frame, self._stale = 0.0, True
         self._start()
         self._thread = threading.Thread(target=self._work, name=f"labkit {name}", daemon=True)
         self._thread.start()
@@ -77,18 +77,26 @@ class Lab:
         """Train from the first step to the last, and return the run: the same numbers as `labkit.train`.
 
         Raises:
+            ValueError: if what the controls say is not allowed.
+            RuntimeError: if somebody paused or reset it on the way.
             Exception: whatever went wrong in the thread.
         """
         if self.trainer.step or self.state != "idle":
-            self._ask("reset")
-        self._alone = True
+            self._ask("stop")
+            self._wait(self._ask("reset"))
+        before, self._alone = self._run, True
         try:
-            self._wait(self._ask("train"))
+            if self.state == "idle":
+                self._wait(self._ask("train"))
         except KeyboardInterrupt:
             self._wait(self._ask("stop"))
             raise
         finally:
             self._alone = False
+        if self._error is None and self._run is before:
+            if self._warning:
+                raise ValueError(self._warning)
+            raise RuntimeError(f"this run was not finished: the lab is {self.state}.")
         run = self.result()
         if self.screen.figure is None:
             _show_plainly(run)
@@ -180,49 +188,54 @@ class Lab:
 
     def _fail(self, error: Exception) -> None:
         self._error, self.state = error, "failed"
-        self._warning = f"{type(error).__name__}: {error}. Press Reset to start over."
+        self._warning = self._trouble()
         self._stale = False
-        self.screen.show(self._view())
+        with contextlib.suppress(Exception):  # where drawing is what failed, the error waits for `result`
+            self.screen.show(self._view())
 
     def _start(self) -> None:
         """Set the clocks of a run that begins."""
         self._error, self._thin = None, None
+        self.trainer.finish()  # the first look at the test set, so that there is something to see
         self._chunk = 1  # steps to train at once
+        self._next_sentence = 0.0
 
-    def _rebuild(self, spec: Spec) -> None:
-        """Begin a new run; the old one stays where the new one cannot begin."""
+    def _rebuild(self, spec: Spec) -> bool:
+        """Begin a new run; the old one stays where the new one cannot begin. Return whether it began."""
         try:
             self.trainer = Trainer(spec, data=self.data)
         except ValueError as refusal:
             self._warning = str(refusal)
-            return
+            return False
         self.state, self._warning = "idle", ""
         self._start()
-        if self.screen.figure is not None:
-            self._set_scene()
+        return True
 
-    def _settle(self) -> None:
-        """Take over what the controls say: at once where nothing is lost by it, else after a reset."""
+    def _settle(self) -> bool:
+        """Take over what the controls say: at once where nothing is lost by it, else after a reset.
+
+        Returns:
+            Whether training may go on: a run does not begin with something else than what the controls say.
+        """
+        fresh = self.state == "idle"
         try:
             spec = self.controls.settle()
         except ValueError as refusal:
             self._warning = str(refusal)
-            return
-        self._warning = self._divergence()
+            return not fresh
+        self._warning = self._trouble()
         trainer = self.trainer
-        if self.state == "idle" and trainer.step == 0:
-            if spec != trainer.spec:
-                self._rebuild(spec)
-            return
-        if spec.lr != trainer.lr:
-            trainer.set_lr(spec.lr)
+        if fresh:
+            return spec == trainer.spec or self._rebuild(spec)
         if spec.steps != trainer.total and spec.steps >= trainer.step:
             trainer.total = spec.steps
             self.state = "paused" if self.state == "done" and not trainer.done else self.state
+        if spec.lr != trainer.lr and self.state in ("running", "paused"):
+            trainer.set_lr(spec.lr)
+        return True
 
     def _train(self) -> None:
-        self._settle()
-        if self.state in ("idle", "paused"):
+        if self._settle() and self.state in ("idle", "paused"):
             self.state = "running"
             self._resume()
 
@@ -234,8 +247,7 @@ class Lab:
             self.state = "paused"
 
     def _step(self) -> None:
-        self._settle()
-        if self.state in ("idle", "paused"):
+        if self._settle() and self.state in ("idle", "paused"):
             self.state = "paused"
             self.trainer.advance(1)
             self._finish_if_done()
@@ -277,12 +289,11 @@ class Lab:
 
     def _show(self) -> None:
         self.screen.show_figure()
-        self._set_scene()
+        self._thin = None
 
     def _redraw(self) -> None:
         self._resume()
-        if self.screen.figure is not None:
-            self._set_scene()
+        self._thin = None
         self.screen.show_pins(self._pins)
 
     def _train_some(self) -> None:
@@ -306,12 +317,15 @@ class Lab:
 
     def _finish_if_done(self) -> None:
         if self.trainer.done:
-            self._warning = self._divergence()
+            self._warning = self._trouble()
             self._run = run_of(self.trainer)
             self.state = "stopped" if self._warning else "done"
             self._next_frame = 0.0  # the last picture is never dropped
 
-    def _divergence(self) -> str:
+    def _trouble(self) -> str:
+        """Say what is wrong with this run, if anything is."""
+        if self._error is not None:
+            return f"{type(self._error).__name__}: {self._error}. Press Reset to start over."
         return divergence(self.trainer.diverged[0], self.trainer.loss_of())
 
     # Drawing
@@ -321,7 +335,10 @@ class Lab:
         self._next_frame, self._stale = now + FRAME, False
         self.screen.show(self._view())
         if self.screen.figure is not None:
-            self.screen.draw(*self._frames())
+            if self._thin is None:
+                self._set_scene()
+            else:
+                self.screen.draw(*self._frames())
             if now >= self._next_sentence or self.state in FINISHED:
                 self._next_sentence = now + SENTENCE
                 self._speak()
@@ -380,7 +397,7 @@ class Lab:
         score = [float(score) for _, _, score in trainer.evaluations]
         return [
             charts.histories(self._thin.curve(), test, score, seconds_per_step=pace),
-            charts.says(self._look()),
+            charts.says(self._look(), self.screen.discrete.value),
         ]
 
     def _speak(self) -> None:

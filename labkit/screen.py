@@ -29,13 +29,15 @@ ENABLED = {  # state → buttons that do something
 SPEEDS = {"slow: 30 steps/s": 30, "watch: 300 steps/s": 300, "fast: 3,000 steps/s": 3000, "full speed": float("inf")}
 WATCH = 300
 SPEED_HELP = "how fast to train while you watch; the numbers are the same, and seconds count the computing alone"
+DISCRETE_HELP = "colour the map by the answer alone, not by how sure the network is"
 TABS = ("Learning", "Compare", "Share")
 STYLE = """<style>
 .labkit-controls {flex: 0 0 262px; padding-right: 14px}
 .labkit-controls .labkit-heading {color: var(--jp-ui-font-color1); font-size: 14px}
 .labkit-controls .widget-readout {min-width: 46px}
 .labkit-right {flex: 1 1 0; min-width: 0}
-.labkit-right .jupyter-button {width: auto; min-width: 74px}
+.labkit-right .jupyter-button {width: auto; min-width: 74px; flex: 0 0 auto}
+.labkit-row {flex-flow: row wrap; align-items: center}
 .labkit-line {font-variant-numeric: tabular-nums; line-height: 1.5}
 .labkit-state {font-weight: 600}
 .labkit-warning {color: #a33b00; font-weight: 600; white-space: normal}
@@ -46,9 +48,19 @@ STYLE = """<style>
 
 
 class Ready(anywidget.AnyWidget):
-    """Tells the kernel that somebody is looking: sent whenever a front end shows the lab."""
+    """Tells the kernel that somebody is looking, whenever a front end shows the lab.
 
-    _esm = "export default { render({ model }) { model.send('ready'); } }"
+    It also keeps JupyterLab's one-letter shortcuts out of the lab: in a menu of ours, typing "m" for
+    momentum would turn the cell into Markdown and the lab would be gone.
+    """
+
+    _esm = """export default { render({ model, el }) {
+      const attach = () => el.isConnected
+        ? el.closest(".labkit")?.setAttribute("data-lm-suppress-shortcuts", "true")
+        : requestAnimationFrame(attach);
+      attach();
+      model.send("ready");
+    } }"""
 
 
 class Copy(anywidget.AnyWidget):
@@ -115,7 +127,8 @@ class Screen:
         self.against = widgets.ToggleButtons(options=["steps", "seconds"], tooltip="what the curves are drawn against")
         self.against.style.button_width = "74px"
         self.speed = widgets.Dropdown(options=SPEEDS, value=WATCH, description="speed", tooltip=SPEED_HELP)
-        for option in (self.log, self.against, self.speed):
+        self.discrete = widgets.Checkbox(description="only the answer", indent=False, tooltip=DISCRETE_HELP)
+        for option in (self.log, self.discrete, self.against, self.speed):
             option.layout.width = "auto"
             option.style.description_width = "auto"
             option.tabbable = True
@@ -129,17 +142,16 @@ class Screen:
         clear.on_click(lambda button: self.ask("unpin"))
         self.tabs = widgets.Tab(
             [
-                widgets.VBox([widgets.HBox([self.log, self.against]), self._charts]),
-                widgets.VBox([self._table, self._compare, clear]),
+                widgets.VBox([_row(self.log, self.discrete, self.against), self._charts]),
+                widgets.VBox([self._table, self._compare, _row(clear)]),
                 self._share_tab(),
             ],
             titles=TABS,
         )
-        right = widgets.VBox(
-            [widgets.HBox([*self.buttons.values(), self.speed]), self.status, self.tabs, self.sentence]
-        )
+        right = widgets.VBox([_row(*self.buttons.values(), self.speed), self.status, self.tabs, self.sentence])
         right.add_class("labkit-right")
         self.view = widgets.VBox([widgets.HTML(STYLE), widgets.HBox([self.controls, right]), self.ready])
+        self.view.add_class("labkit")
 
     def _button(self, name: str) -> widgets.Button:
         button = widgets.Button(description=name, tooltip=BUTTONS[name], tabbable=True)
@@ -147,28 +159,23 @@ class Screen:
         return button
 
     def _share_tab(self) -> widgets.VBox:
-        wide = widgets.Layout(width="98%")
-        style = {"description_width": "110px"}
-        self.share = widgets.Text(description="share string", disabled=True, layout=wide, style=style)
-        self.code = widgets.Textarea(description="Python", disabled=True, rows=5, layout=wide, style=style)
+        style = {"description_width": "90px"}
+        line = {"layout": widgets.Layout(flex="1 1 0", min_width="0"), "style": style}
+        self.share = widgets.Text(description="share string", disabled=True, **line)
+        self.code = widgets.Textarea(description="Python", disabled=True, rows=5, **line)
         self.copies = Copy(), Copy()
-        self.load = widgets.Text(
-            description="open one",
-            placeholder="paste a share string here",
-            layout=wide,
-            style=style,
-            continuous_update=False,
-        )
+        self.load = widgets.Text(description="open one", placeholder="paste a share string here", **line)
         apply = widgets.Button(description="Open", tooltip="move the controls to what the share string says")
         apply.on_click(lambda button: self.ask("open", self.load.value))
         rows = [(self.share, self.copies[0]), (self.code, self.copies[1]), (self.load, apply)]
-        return widgets.VBox([part for row in rows for part in row])
+        return widgets.VBox([widgets.HBox(row) for row in rows])
 
     # Drawing
 
     def show(self, view: View) -> None:
         """Draw the buttons and the lines of text from the state."""
-        waiting = f" to apply {', '.join(view.pending)}" if view.pending else ""
+        few = ", ".join(view.pending) if len(view.pending) <= 3 else f"{len(view.pending)} changes"
+        waiting = f" to apply {few}" if view.pending else ""
         for name, button in self.buttons.items():
             button.disabled = name not in ENABLED[view.state]
         self.buttons["Reset"].description = "Reset" + waiting
@@ -227,6 +234,13 @@ class Screen:
         self._table.value = table(pins)
 
 
+def _row(*children: widgets.Widget) -> widgets.HBox:
+    """A row that goes on in a second line where it is too narrow."""
+    row = widgets.HBox(children)
+    row.add_class("labkit-row")
+    return row
+
+
 NO_PINS = "Pin up to six runs with the button <b>Pin</b> above; they are compared here, against steps and seconds."
 
 
@@ -264,7 +278,11 @@ def table(pins: dict[str, object]) -> str:
     for name, run in pins.items():
         cells = [name, f"{run.steps:,}", f"{run.seconds:.2f}", _last(run.test_loss), _last(run.score), run.score_name]
         rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-    return f"<table class='labkit-table'>{''.join(rows)}</table>"
+    apart = [what for what in ("dataset", "loss") if len({getattr(run.spec, what) for run in pins.values()}) > 1]
+    warning = f"<p>These runs differ in {' and '.join(apart)}: compare their scores, not their losses.</p>" * bool(
+        apart
+    )
+    return f"<table class='labkit-table'>{''.join(rows)}</table>{warning}"
 
 
 def _last(values: np.ndarray) -> str:

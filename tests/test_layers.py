@@ -11,16 +11,19 @@ import labkit
 
 ORDER = [
     "spec", "costs", "devices", "data", "losses", "optimizers", "network", "training", "pictures", "runs",
-    "landscape", "curvature", "charts", "controls", "live", "reports", "bench", "doctor", "__main__",
+    "landscape", "curvature", "charts", "figure", "controls", "screen", "live", "reports", "bench", "doctor",
+    "__main__",
 ]  # fmt: skip
 DRAWING = {"plotly", "matplotlib", "PIL"}
 WIDGETS = {"ipywidgets", "anywidget", "IPython", "ipykernel", "traitlets"}
-WITHOUT_WIDGETS = [name for name in ORDER if name not in ("controls", "live")]
+WITHOUT_WIDGETS = [name for name in ORDER if name not in ("figure", "controls", "screen", "live")]
 DOES_NOT_KNOW = {
     **{name: WIDGETS for name in WITHOUT_WIDGETS},
     **{name: WIDGETS | DRAWING for name in ORDER[: ORDER.index("charts")]},
     "charts": {"torch", *WIDGETS},
+    "figure": {"torch", "ipywidgets", "labkit"},
     "controls": {"torch", "labkit.training", "labkit.runs"},
+    "screen": {"torch", "threading", "labkit.training", "labkit.runs"},
     "live": {"papermill"},
     "training": {"pathlib", "os", "io", "json", "safetensors", *WIDGETS, *DRAWING},
 }

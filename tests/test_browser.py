@@ -1,0 +1,171 @@
+"""The playground as a person meets it: a real JupyterLab in a real browser, mouse and keyboard."""
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+
+class Playground:
+    """The lab of an open notebook page."""
+
+    def __init__(self, page):
+        self.page = page
+
+    def button(self, name):
+        return self.page.locator(f".labkit-right button:has-text('{name}')").first
+
+    def control(self, label):
+        pattern = re.compile(rf"^{re.escape(label)}$")
+        return self.page.locator(".labkit-controls .widget-inline-hbox", has=self.page.get_by_text(pattern))
+
+    def status(self):
+        return self.page.locator(".labkit-line").first.inner_text()
+
+    def step(self):
+        return int(re.search(r"step ([\d,]+) of", self.status())[1].replace(",", ""))
+
+    def sentence(self):
+        return self.page.locator(".labkit-right [role=status]").inner_text()
+
+    def test_loss(self):
+        return float(re.search(r"Test loss ([\d.e-]+?),", self.sentence())[1])
+
+    def picture(self):
+        return self.page.locator(".labkit-figure .heatmaplayer image").get_attribute("href", timeout=20_000)
+
+    def until(self, what, seconds=30):
+        """Wait until a question about the page is answered with yes."""
+        for _ in range(int(seconds * 10)):
+            if what():
+                return
+            self.page.wait_for_timeout(100)
+        pytest.fail(f"still not so after {seconds} s; the status is: {self.status()}")
+
+
+def open_and_run_all(page, jupyter, notebook):
+    page.goto(jupyter.lab(notebook))
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    page.wait_for_selector("text=Python 3 (ipykernel) | Idle", timeout=60_000)
+    page.click(".lm-MenuBar-itemLabel:text-is('Run')")
+    page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+    page.mouse.move(700, 500)
+    train = page.locator(".labkit-right button:has-text('Train')")
+    for _ in range(300):  # cells far from the window are not drawn until it is scrolled there
+        if train.count():
+            train.first.scroll_into_view_if_needed()
+            return Playground(page)
+        page.mouse.wheel(0, 400)
+        page.wait_for_timeout(200)
+        if not train.count() and page.evaluate(AT_THE_END):
+            page.mouse.wheel(0, -20_000)
+    pytest.fail("no lab came up")
+
+
+AT_THE_END = """() => { const panel = document.querySelector('.jp-WindowedPanel-outer');
+    return panel.scrollTop + panel.clientHeight > panel.scrollHeight - 5; }"""
+
+
+def opened(page, jupyter, notebook):
+    lab = open_and_run_all(page, jupyter, notebook)
+    lab.until(lambda: lab.status().startswith("done"), 120)  # the notebook's own lab.run()
+    page.wait_for_selector("text=Python 3 (ipykernel) | Idle", timeout=120_000)
+    lab.button("Train").scroll_into_view_if_needed()
+    return lab
+
+
+@pytest.fixture
+def playground(page, jupyter):
+    return opened(page, jupyter, "01_playground.ipynb")
+
+
+@pytest.fixture
+def small(page, jupyter):
+    return opened(page, jupyter, "00_start_here.ipynb")
+
+
+def test_a_person_chooses_trains_pauses_and_stops(playground, page):
+    lab = playground
+    first = lab.picture()
+
+    depth = lab.control("depth").locator(".noUi-handle")
+    depth.focus()
+    depth.press("ArrowRight")  # 3 → 4
+    track = lab.control("width").locator(".noUi-target").bounding_box()
+    page.mouse.click(track["x"] + 0.55 * track["width"], track["y"] + track["height"] / 2)
+    loss = lab.control("loss").locator("select")
+    loss.select_option(label="huber")
+    optimizer = lab.control("optimizer").locator("select")
+    optimizer.focus()
+    page.keyboard.type("rms")  # the keyboard's way through a menu
+    lab.until(lambda: "Reset to apply" in lab.button("Reset").inner_text())
+    assert lab.control("depth").locator(".widget-readout").inner_text() == "4"
+    assert lab.control("width").locator(".widget-readout").inner_text() != "16"
+    assert "step 2,000 of 2,000" in lab.status()  # nothing restarts by itself
+
+    lab.button("Reset").click()
+    lab.until(lambda: lab.status().startswith("idle"))
+    lab.until(lambda: lab.picture() != first)
+    untrained = lab.picture()
+    lab.button("Train").click()
+    lab.until(lambda: lab.status().startswith("running") and lab.step() > 60)
+    lab.until(lambda: "Test loss" in lab.sentence())
+    early = lab.test_loss()
+    lab.until(lambda: lab.test_loss() < 0.9 * early)
+    assert lab.picture() != untrained
+
+    lab.button("Pause").click()
+    lab.until(lambda: lab.status().startswith("paused"))
+    held = lab.step()
+    page.wait_for_timeout(500)
+    assert lab.step() == held
+    lab.button("Step").focus()
+    page.keyboard.press("Enter")
+    lab.until(lambda: lab.step() == held + 1)
+    lab.button("Stop").click()
+    lab.until(lambda: lab.status().startswith("stopped"))
+    assert lab.button("Train").is_disabled()
+    assert page.errors == []
+
+
+def test_runs_are_pinned_compared_and_shared(small, page):
+    lab = small
+    lab.button("Pin").click()
+    lab.control("optimizer").locator("select").select_option(label="momentum")
+    lab.until(lambda: "Reset to apply optimizer" in lab.button("Reset").inner_text())
+    lab.button("Reset").click()
+    lab.until(lambda: lab.status().startswith("idle"))
+    page.locator(".labkit-right select").select_option(label="full speed")
+    lab.button("Train").click()
+    lab.until(lambda: lab.status().startswith("done"))
+    lab.button("Pin").click()
+    page.click(".lm-TabBar-tab:has-text('Compare')")
+    page.wait_for_selector("text=B: optimizer momentum", timeout=20_000)
+    page.wait_for_selector(".jp-OutputArea .js-plotly-plot .scatterlayer .trace", timeout=20_000)
+    page.click(".lm-TabBar-tab:has-text('Share')")
+    assert "optimizer='momentum'" in page.locator(".labkit-right textarea").input_value()
+    assert page.locator(".labkit-right input[type=text]").first.input_value().startswith("lab1.")
+    assert page.errors == []
+
+
+def test_a_reloaded_page_shows_the_lab_as_it_is_now(small, page):
+    lab = small
+    trained = lab.picture()
+    page.keyboard.press("Control+s")
+    page.wait_for_timeout(1500)
+    page.reload()
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    page.mouse.move(700, 500)
+    lab.until(lambda: page.locator(".labkit-line").count() or page.mouse.wheel(0, 300), 60)
+    lab.button("Train").scroll_into_view_if_needed()
+    assert "step 200 of 200" in lab.status()
+    assert lab.picture() == trained
+
+
+def test_the_lab_fits_a_window_of_a_thousand_pixels(small, page):
+    page.set_viewport_size({"width": 1000, "height": 900})
+    page.wait_for_timeout(1000)
+    for box in (".labkit-right", ".labkit-figure"):
+        inside = page.locator(box).evaluate("box => box.scrollWidth <= box.clientWidth + 1")
+        assert inside, f"{box} has to be scrolled sideways"
