@@ -59,9 +59,6 @@ class Controls:
     def __init__(self, spec: Spec, changed: Callable[[], None]) -> None:
         self.widgets = {name: _control(name, getattr(spec, name)) for name in RULES}
         self.widgets["csv"] = widgets.Text(placeholder="path/to/table.csv", continuous_update=False)
-        self.note = ""
-        self.last = spec  # the last spec that was allowed
-        self._taken: dict[str, tuple] = {}  # choices that a data set made impossible: (the person's, ours)
         for name, widget in self.widgets.items():
             _dress(name, widget)
         self.set(spec)
@@ -95,7 +92,7 @@ class Controls:
                 widget.options = _stops(name, value)
             widget.value = value
         self._hide(spec.dataset.startswith(CSV), spec)
-        self.last = spec
+        self.last, self.note, self._taken = spec, "", {}
 
     def settle(self) -> Spec:
         """Mend what the latest change rules out, hide what has no meaning now, and return the spec.
@@ -104,6 +101,7 @@ class Controls:
             ValueError: if what the controls say is not allowed and is not to be mended.
         """
         said = self.values()
+        self._show("csv", said["dataset"].startswith(CSV))  # at once: without a path the choice is refused
         mended = self._mended(said)
         spec = Spec(**said | mended)
         if mended or spec != self.last:  # moving a control below comes back here, and is no news
@@ -138,7 +136,7 @@ class Controls:
         fixed = own or bool(spec.known and spec.known.size)
         whole = bool(spec.known and spec.known.all_for_training)
         shown = {
-            "csv": self.widgets["dataset"].value == OWN,
+            "csv": own,
             "samples": not fixed,
             "noise": not (own or whole),
             "train_share": not whole,
@@ -147,7 +145,10 @@ class Controls:
             "momentum": spec.optimizer in ("momentum", "adam", "adamw"),
         }
         for name, visible in shown.items():
-            self.widgets[name].layout.display = None if visible else "none"
+            self._show(name, visible)
+
+    def _show(self, name: str, visible: bool) -> None:
+        self.widgets[name].layout.display = None if visible else "none"
 
 
 def _stops(name: str, value: float) -> list[tuple[str, float]]:

@@ -63,15 +63,18 @@ class LiveFigure(anywidget.AnyWidget):
     """Shows a plotly figure and redraws it from frames.
 
     Args:
-        whole: Returns the figure as it should be now; called whenever a front end shows this widget.
+        viewed: Called whenever a front end shows this widget; it sees to it that `show` sends the figure.
     """
 
     _esm = "const load = () => {" + get_plotlyjs() + "};\nif (!window.Plotly?.react) load();\n" + _SHOW
 
-    def __init__(self, whole: Callable[[], go.Figure]) -> None:
+    def __init__(self, viewed: Callable[[], object]) -> None:
         super().__init__()
-        self.whole = whole
-        self.on_msg(lambda widget, content, buffers: self.send({"figure": packed(self.whole().to_plotly_json())}))
+        self.on_msg(lambda widget, content, buffers: viewed())
+
+    def show(self, figure: go.Figure) -> None:
+        """Send the whole figure."""
+        self.send({"figure": packed(figure.to_plotly_json())})
 
     def draw(self, frame: dict) -> None:
         """Send what changes: {"traces": {number: {…}}, "layout": {…}}; None takes a value away."""

@@ -82,7 +82,8 @@ class Lab:
             Exception: whatever went wrong in the thread.
         """
         if self.trainer.step or self.state != "idle":
-            self._ask("stop")
+            if self.state == "running":
+                self._ask("stop")
             self._wait(self._ask("reset"))
         before, self._alone = self._run, True
         try:
@@ -291,6 +292,9 @@ class Lab:
         self.screen.show_figure()
         self._thin = None
 
+    def _send(self) -> None:
+        self.screen.send_figure()
+
     def _redraw(self) -> None:
         self._resume()
         self._thin = None
@@ -419,6 +423,7 @@ OBEY: dict[str, Callable] = {
     "unpin": Lab._unpin,
     "open": Lab._open,
     "show": Lab._show,
+    "view": Lab._send,
     "redraw": Lab._redraw,
     "settle": Lab._settle,
 }

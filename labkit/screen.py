@@ -55,8 +55,9 @@ class Ready(anywidget.AnyWidget):
     """
 
     _esm = """export default { render({ model, el }) {
+      const suppress = event => event.target.setAttribute("data-lm-suppress-shortcuts", "true");
       const attach = () => el.isConnected
-        ? el.closest(".labkit")?.setAttribute("data-lm-suppress-shortcuts", "true")
+        ? el.closest(".labkit").addEventListener("focusin", suppress)
         : requestAnimationFrame(attach);
       attach();
       model.send("ready");
@@ -193,14 +194,15 @@ class Screen:
         if self.figure is None:
             from labkit.figure import LiveFigure  # brings plotly, which is of no use while nobody is looking
 
-            self.figure = LiveFigure(self._whole)
+            waiting, self.figure = self._charts.children, LiveFigure(lambda: self.ask("view"))
             self._charts.children = [self.figure]
+            _close(*waiting)
 
-    def _whole(self) -> object:
-        """The figure as it is now, for a front end that just came."""
+    def send_figure(self) -> None:
+        """Send the figure as it is now, for a front end that just came."""
         from labkit import charts
 
-        return charts.apply(charts.blank(), self._drawn)
+        self.figure.show(charts.apply(charts.blank(), self._drawn))
 
     def draw(self, *frames: dict) -> None:
         """Write frames into the live figure, as one message."""
@@ -212,13 +214,7 @@ class Screen:
 
     def close(self) -> None:
         """Take every widget off the screen and out of the kernel."""
-        queue = [self.view]
-        for widget in queue:
-            queue += getattr(widget, "children", ())
-        for widget in queue:
-            for part in (getattr(widget, "layout", None), getattr(widget, "style", None), widget):
-                if part is not None and hasattr(part, "close"):
-                    part.close()
+        _close(self.view)
 
     def show_pins(self, pins: dict[str, object]) -> None:
         """Draw the pinned runs, and what they came to as a table."""
@@ -239,6 +235,17 @@ def _row(*children: widgets.Widget) -> widgets.HBox:
     row = widgets.HBox(children)
     row.add_class("labkit-row")
     return row
+
+
+def _close(*queue: widgets.Widget) -> None:
+    """Close widgets and everything in them."""
+    queue = list(queue)
+    for widget in queue:
+        queue += getattr(widget, "children", ())
+    for widget in queue:
+        for part in (getattr(widget, "layout", None), getattr(widget, "style", None), widget):
+            if part is not None and hasattr(part, "close"):
+                part.close()
 
 
 NO_PINS = "Pin up to six runs with the button <b>Pin</b> above; they are compared here, against steps and seconds."
