@@ -28,8 +28,9 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     from labkit.bench import bench
+    from labkit.bench_live import live_rows
 
-    return bench(quick=options.quick)
+    return bench(live_rows, quick=options.quick)
 
 
 def _parser() -> tuple[Parser, list[str]]:

@@ -252,15 +252,16 @@ def _processor() -> str:
     return found[0].partition(":")[2].strip() if found else platform.processor() or platform.machine()
 
 
-def bench(*, quick: bool = False) -> int:
+def bench(*more: Callable[[int], Iterable[Row]], quick: bool = False) -> int:
     """Measure everything and print the table; targets are reported, not enforced.
 
     Args:
+        more: Groups of rows to measure beside those of training.
         quick: Repeat less often.
     """
     repetitions = QUICK if quick else REPETITIONS
     print(machine())
     print(f"plain: nn.Sequential and fused Adam, the better of 1 and all threads; medians of {repetitions} turns\n")
-    for line in lines(row for group in GROUPS for row in group(repetitions)):
+    for line in lines(row for group in (*GROUPS, *more) for row in group(repetitions)):
         print(line, flush=True)
     return 0

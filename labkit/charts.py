@@ -23,6 +23,7 @@ HEIGHT = 470  # pixels
 CURVE_POINTS = 400  # a curve has at most this many
 
 AGAINST = {"steps": "step", "seconds": "seconds of training"}
+MARKER = ("color", "colorscale", "cmin", "cmax", "line", "opacity", "showscale", "size", "symbol")  # what pictures set
 LOSS, TEST_LOSS, SCORE, HEAT, LINE, *POINTS = range(9)  # the traces of `blank`, in order
 
 
@@ -162,7 +163,7 @@ def says(picture: object, discrete: bool = False) -> dict:
 
 def scenery(picture: object, points: object, score_name: str, log: bool, against: str) -> dict:
     """Return the frame of everything that stays while a network learns: axes, data points, colours."""
-    off = {"visible": False, "showlegend": False}
+    off = {"visible": False, "showlegend": False} | dict.fromkeys(("name", "legendrank", "legendgroup"))
     traces = {trace: off for trace in (HEAT, LINE, *POINTS)}
     draw = {"map": _map, "curve": _curve, "confusion": _confusion, "scatter": _scatter}[picture.kind]
     right, layout = draw(picture, points)
@@ -177,10 +178,10 @@ def scenery(picture: object, points: object, score_name: str, log: bool, against
         "xaxis3": {"title": {"text": AGAINST[against]}},
         "yaxis3": {"title": {"text": score_name}, "range": [low, 1.03]},
     }
-    return {"traces": {k: {**traces[k], **right.get(k, {})} for k in traces}, "layout": layout}
-
-
-AGAINST = {"steps": "step", "seconds": "seconds of training"}
+    traces = {k: {**traces[k], **right.get(k, {})} for k in traces}
+    for k in POINTS:  # nothing is left of the picture before
+        traces[k]["marker"] = dict.fromkeys(MARKER) | traces[k].get("marker", {})
+    return {"traces": traces, "layout": layout}
 
 
 def _axes(x: str, y: str, x_range: Sequence | None = None, y_range: Sequence | None = None, **more: object) -> dict:
@@ -258,7 +259,7 @@ def _map_points(picture: object, points: object) -> dict:
 
 
 def _curve(picture: object, points: object) -> tuple[dict, dict]:
-    traces = {LINE: {"visible": True, "showlegend": True, "legend": "legend2"}}
+    traces = {LINE: {"name": "network", "visible": True, "showlegend": True, "legend": "legend2"}}
     for test, trace in ((False, POINTS[0]), (True, POINTS[1])):
         chosen = points.test == test
         if chosen.any():
@@ -296,8 +297,8 @@ def _confusion(picture: object, points: object) -> tuple[dict, dict]:
 def _scatter(picture: object, points: object) -> tuple[dict, dict]:
     low, high = float(picture.x.min()), float(picture.x.max())
     dots = {
-        "name": "test",
-        "marker": {"color": TEST, "symbol": "circle", "size": 6, "opacity": 0.7},
+        "name": picture.part,
+        "marker": {"color": TEST if picture.part == "test" else TRAIN, "symbol": "circle", "size": 6, "opacity": 0.7},
         "visible": True,
         "showlegend": True,
     }

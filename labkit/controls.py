@@ -92,7 +92,8 @@ class Controls:
                 widget.options = _stops(name, value)
             widget.value = value
         self._hide(spec.dataset.startswith(CSV), spec)
-        self.last, self.note, self._taken = spec, "", {}
+        self.last, self.note = spec, ""  # the last spec that was allowed
+        self._taken: dict[str, tuple] = {}  # choices that a data set made impossible: (the person's, ours)
 
     def settle(self) -> Spec:
         """Mend what the latest change rules out, hide what has no meaning now, and return the spec.

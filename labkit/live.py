@@ -306,12 +306,18 @@ class Lab:
         due = self._due(began)
         if due < 1:
             return
-        steps = int(min(self._chunk, due))
+        steps = self._whole_blocks(int(min(self._chunk, due)))
         self.trainer.advance(steps)
         took = time.perf_counter() - began
         self._chunk = max(1, min(2 * self._chunk, int(steps * CHUNK / took)))
         self._stale = True
         self._finish_if_done()
+
+    def _whole_blocks(self, steps: int) -> int:
+        """End a chunk where a block of the trainer ends, if it gets that far: only whole blocks are graphs on CUDA."""
+        trainer = self.trainer
+        past_the_end = (trainer.step + steps) % trainer.block
+        return steps - past_the_end if past_the_end < steps else steps
 
     def _due(self, now: float) -> float:
         """How many steps the speed on the screen allows by now; a run without a person goes at full speed."""

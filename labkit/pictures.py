@@ -42,10 +42,11 @@ class Picture:
         kind: "map", "curve", "confusion" or "scatter".
         classes: how many classes; 0 for a regression.
         x, y: the axes of a map or curve, in raw units; predictions against targets of a scatter.
-        z: a map (P, P) of class 1 minus class 0 in [-1, 1] or of values; a matrix (K, K) of test samples by
+        z: a map (P, P) of class 1 minus class 0 in [-1, 1] or of values; a matrix (K, K) of samples by
             true and predicted class; empty otherwise.
         labels: the names of the classes.
         centre, reach: the colours of a map of values go from centre - reach to centre + reach.
+        part: which part of the data a matrix or a scatter is of, "test" or, without a test set, "train".
     """
 
     kind: str
@@ -56,6 +57,7 @@ class Picture:
     labels: tuple[str, ...] = ()
     centre: float = 0.0
     reach: float = 1.0
+    part: str = "test"
 
 
 def kind_of(split: Split) -> str:
@@ -136,14 +138,21 @@ def _curve(split: Split, predict: Predict, points: int) -> Picture:
 
 
 def _confusion(split: Split, predict: Predict, points: int) -> Picture:
-    answer = predict(split.x_test)
+    x, y, part = _judged(split)
+    answer = predict(x)
     said = answer.argmax(1) if answer.shape[1] > 1 else (answer[:, 0] > 0).long()
-    pairs = values_of(split, split.y_test) * split.classes + said.numpy()
+    pairs = values_of(split, y) * split.classes + said.numpy()
     z = np.bincount(pairs, minlength=split.classes**2).reshape(split.classes, split.classes)
     ticks = np.arange(split.classes)
-    return Picture("confusion", split.classes, ticks, ticks, z, labels_of(split))
+    return Picture("confusion", split.classes, ticks, ticks, z, labels_of(split), part=part)
 
 
 def _scatter(split: Split, predict: Predict, points: int) -> Picture:
-    said = predict(split.x_test)[:, 0] * split.y_scale + split.y_mean
-    return Picture("scatter", 0, values_of(split, split.y_test), said.numpy(), np.empty(0))
+    x, y, part = _judged(split)
+    said = predict(x)[:, 0] * split.y_scale + split.y_mean
+    return Picture("scatter", 0, values_of(split, y), said.numpy(), np.empty(0), part=part)
+
+
+def _judged(split: Split) -> tuple[Tensor, Tensor, str]:
+    """The part of the data that the score is of: without a test set, the training set."""
+    return (split.x_test, split.y_test, "test") if len(split.x_test) else (split.x_train, split.y_train, "train")

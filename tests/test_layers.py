@@ -11,7 +11,7 @@ import labkit
 
 ORDER = [
     "spec", "costs", "devices", "data", "losses", "optimizers", "network", "training", "pictures", "runs",
-    "landscape", "curvature", "charts", "figure", "controls", "screen", "live", "reports", "bench", "doctor",
+    "landscape", "curvature", "charts", "figure", "controls", "screen", "live", "reports", "bench", "bench_live", "doctor",
     "__main__",
 ]  # fmt: skip
 DRAWING = {"plotly", "matplotlib", "PIL"}

@@ -32,7 +32,6 @@ DRIVEN = {
     "no test set": SMALL.but(dataset="chebyshev", loss="mse", optimizer="adamw", l2=0.1, l1=0.01),
     "residual": SMALL.but(depth=4, residual=True, shape="funnel", activation="sigmoid"),
     "linear": SMALL.but(depth=0),
-    "a second thread": SMALL.but(samples=100_000, train_share=1, batch_size=0, width=32, steps=20, loss="mse"),
 }
 
 
@@ -63,6 +62,13 @@ def test_chunks_do_not_change_a_bit(name):
     whole = left_by(trained(spec))
     for chunks in ([1] * spec.steps, [7] * (spec.steps // 7), [63, 1, 64, 65, 3], [0, 5, 0, spec.steps]):
         assert identical(left_by(trained(spec, chunks)), whole)
+
+
+def test_chunks_do_not_change_a_bit_where_a_mean_is_shared_among_threads(monkeypatch):
+    monkeypatch.setattr(devices, "WORK_PER_THREAD", 1.0)
+    spec = SMALL.but(samples=40_000, train_share=1, batch_size=0, depth=0, loss="mse", steps=20)
+    assert Trainer(spec).threads == torch.get_num_threads()
+    assert identical(left_by(trained(spec, [1] * 20)), left_by(trained(spec)))
 
 
 def test_chunks_do_not_change_a_bit_of_an_ensemble():
@@ -131,15 +137,16 @@ def plain_loop(spec):
     data, model = run.data, run.initial_model()
     optimizer, order = torch_optimizer(spec, model), _Order(spec.seed, len(data.x_train))
     losses = []
-    for _ in range(spec.steps):
-        batch = order.take(spec.batch_size) if spec.batch_size else slice(None)
-        loss = run.loss_fn(model(data.x_train[batch]), data.y_train[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        for p in model.parameters():
-            p.grad += spec.l1 * p.detach().sign()
-        optimizer.step()
-        losses.append(loss.item())
+    with devices.threads(1):
+        for _ in range(spec.steps):
+            batch = order.take(spec.batch_size) if spec.batch_size else slice(None)
+            loss = run.loss_fn(model(data.x_train[batch]), data.y_train[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            for p in model.parameters():
+                p.grad += spec.l1 * p.detach().sign()
+            optimizer.step()
+            losses.append(loss.item())
     return losses
 
 
