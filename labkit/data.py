@@ -83,6 +83,8 @@ def load_data(spec: Spec, data: tuple | None = None) -> Split:
         ValueError: if the data cannot be used, saying which part of it and what to do.
     """
     if data is not None:
+        if not isinstance(data, tuple | list) or len(data) != 2:
+            raise ValueError("data must be a pair (x, y): inputs, one row a sample, and targets.")
         return _own(spec, *data)
     if spec.dataset.startswith(CSV):
         path = Path(spec.dataset.removeprefix(CSV))

@@ -193,12 +193,14 @@ class ModuleNetwork:
     """Any `nn.Module` behind the same four names, differentiated by autograd: an ensemble of one.
 
     The module's parameters become views of `theta` and their gradients views of `gradient`. It trains in
-    train mode and predicts in eval mode; the mode that it came in is kept.
+    train mode and predicts in eval mode. What it draws at random (dropout) follows from the seed and the
+    step, and torch's global generator is left as it was.
     """
 
-    def __init__(self, module: nn.Module, device: torch.device) -> None:
+    def __init__(self, module: nn.Module, device: torch.device, seed: int = 0) -> None:
         self.module = module.to(device)
-        self.mode = module.training
+        self._passes = seed  # counted on from there, so that another seed draws otherwise
+        self._devices = [device] if device.type == "cuda" else []
         parameters = [p for p in module.parameters() if p.requires_grad]
         if not parameters:
             raise ValueError("the model has no parameters to train. Give one with requires_grad parameters.")
@@ -218,7 +220,9 @@ class ModuleNetwork:
 
     def forward(self, x: Tensor, out: Tensor) -> Tensor:
         """Write the prediction in train mode into `out`, with its graph kept for `backward`."""  # (1, N, inputs)
-        with torch.inference_mode(False), torch.enable_grad():
+        self._passes += 1
+        with torch.random.fork_rng(self._devices), torch.inference_mode(False), torch.enable_grad():
+            torch.manual_seed(self._passes)
             self._prediction = self.module.train()(x[0].clone())
         check_answer(self._prediction, out[0])
         self.delta = torch.empty_like(out)

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class WeightPath:
         return f"WeightPath: {len(self.steps)} points in a space of {self.weights.shape[1]:,} weights"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Run:
     """What a training left: its numbers, its data and its networks.
 
@@ -79,8 +79,8 @@ class Run:
     where: str
     lr_changes: tuple[tuple[int, float], ...]
     path: WeightPath | None
-    _final: nn.Module = field(compare=False)
-    _initial: nn.Module = field(compare=False)
+    _final: nn.Module
+    _initial: nn.Module
 
     def model(self) -> nn.Module:
         """Return a copy of the trained network, on the CPU: a plain `nn.Sequential` where there is no residual.
@@ -165,6 +165,7 @@ class Run:
             raise FileExistsError(f"{folder} exists and holds something else than a run. Choose another folder.")
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        made.chmod(0o755)  # mkdtemp's folders are shut to everybody else
         earlier = made.with_name(f"{made.name}-earlier")
         try:
             save_file(self._tensors(), made / "run.safetensors")
@@ -259,7 +260,7 @@ def load_run(folder: str | os.PathLike, model: nn.Module | None = None) -> Run:
         if facts.pop("sha256") != _digest(facts, raw):
             raise ValueError("its checksum differs")
         tensors = load(raw)
-        spec = Spec(**facts["spec"])
+        spec = Spec.remembered(facts["spec"])
         data = Split(**{name: tensors[f"data.{name}"] for name in TENSORS}, **_tupled(facts["data"], "labels"))
     except OSError as error:
         raise ValueError(f"{folder} holds no saved run: {Path(error.filename).name} is missing or shut.") from None
@@ -323,9 +324,7 @@ def train(
             raise ValueError(f"train takes a Spec or a list of them, not {each!r}. Write labkit.Spec(…).")
     changes = [(int(step), RULES["lr"].check("lr", lr)) for step, lr in lr_changes]
     own = {"data": data, "model": model, "snapshots": snapshots}
-    groups = [
-        group for key in dict.fromkeys(map(same_ensemble, specs)) for group in _groups(specs, key, model is not None)
-    ]
+    groups = [group for key in dict.fromkeys(map(same_ensemble, specs)) for group in _groups(specs, key, own)]
     runs: list[Run | None] = [None] * len(specs)
     total = sum(specs[group[0]].steps for group in groups)
     with tqdm(total=total, unit="step", delay=2, leave=False) as bar:
@@ -337,12 +336,12 @@ def train(
     return runs[0] if isinstance(spec, Spec) else runs
 
 
-def _groups(specs: list[Spec], key: Spec, alone: bool) -> Iterator[list[int]]:
+def _groups(specs: list[Spec], key: Spec, own: dict) -> Iterator[list[int]]:
     """Yield the places of the specs that make one ensemble, in ensembles that fit in memory."""
     places = [place for place, each in enumerate(specs) if same_ensemble(each) == key]
-    if alone:
+    if own["model"] is not None:
         many = 1
-    elif key.known:
+    elif key.known and own["data"] is None:
         free = free_bytes(choose(key.device).device)
         many = max(1, int(ENSEMBLE_SHARE * free) // cost(key).bytes_training)
     else:

@@ -306,6 +306,20 @@ class Spec:
         return cls().but(**choices)
 
     @classmethod
+    def remembered(cls, choices: Mapping[str, object]) -> "Spec":
+        """Return the spec of a run of the past, whose csv may have moved since.
+
+        Raises:
+            ValueError: if a value is not allowed.
+        """
+        if not str(choices["dataset"]).startswith(CSV):
+            return cls(**choices)
+        spec = object.__new__(cls)
+        for name, rule in RULES.items():
+            object.__setattr__(spec, name, choices[name] if name == "dataset" else rule.check(name, choices[name]))
+        return spec
+
+    @classmethod
     def article(cls) -> "Spec":
         """The article's network and training loop: 1024-512-256-128-64-32-16-1, all its data in every step."""
         return cls(

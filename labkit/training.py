@@ -24,6 +24,7 @@ FREE_AMONG_MEMBERS = ("lr", "seed", "noise", "init")  # what may differ within o
 BLOCK_STEPS = 64  # steps prepared at once, at most
 BLOCK_BYTES = 2**22
 GRAPH_WORK = 1e9  # floating-point operations in a step above which launching kernels is not what takes the time
+DATA_COPIES = 4  # of the data at once while they are made, shuffled and scaled
 USABLE = 0.9  # share of the free memory that a run may ask for
 
 
@@ -88,6 +89,8 @@ class Trainer:
         if any(same_ensemble(each) != same_ensemble(self.spec) for each in self.specs):
             raise ValueError(f"one ensemble may differ in {', '.join(FREE_AMONG_MEMBERS)} only; use labkit.train([…]).")
         self.device = devices.choose(self.spec.device)
+        if data is None:
+            _check_data(self.specs)
         made: dict[Spec, Split] = {}
         self.splits = [_split_of(made, each, data) for each in self.specs]
         self.split = self.splits[0]
@@ -111,7 +114,7 @@ class Trainer:
         self.work = self._check_memory(model)
         self.threads = devices.threads_for(self.work)
         if model is not None:
-            self.network = ModuleNetwork(deepcopy(model), place)
+            self.network = ModuleNetwork(deepcopy(model).float(), place, self.spec.seed)
         else:
             rows = [draw(widths, each.init, generator(each.seed, "init")) for each in self.specs]
             self.network = Network(
@@ -364,6 +367,22 @@ class Trainer:
 
     def __repr__(self) -> str:
         return f"Trainer: step {self.step:,} of {self.total:,}, {len(self.specs)} members of {self.spec!r}"
+
+
+def _check_data(specs: list[Spec]) -> None:
+    """Refuse data that are too big to be made."""
+    spec = specs[0]
+    if not spec.known:
+        return
+    sets = len({(each.seed, each.noise) for each in specs})
+    row = sets * DATA_COPIES * FLOAT * ((spec.known.inputs or spec.inputs) + max(1, spec.known.classes))
+    rows = spec.known.size or spec.samples
+    free = int(USABLE * devices.free_bytes(torch.device("cpu")))
+    if rows * row > free:
+        raise DoesNotFit(
+            f"samples={rows} is not allowed here: making the data needs {rows * row:,} bytes and the memory has "
+            f"{free:,} bytes free for it; {free // row:,} samples would fit."
+        )
 
 
 def _split_of(made: dict[Spec, Split], spec: Spec, data: tuple | None) -> Split:

@@ -100,7 +100,9 @@ def test_frames_merged_one_after_another_are_the_figure_drawn_at_once(runs, name
     run = runs[name]
     early, late = frames_of(run, log=False, until=5), frames_of(run)
     assert seen(merged(*early, *late)) == seen(merged(*late))
-    assert seen(merged(*late)) == seen(charts.apply(charts.apply(charts.apply(charts.blank(), late[0]), late[1]), late[2]))
+    assert seen(merged(*late)) == seen(
+        charts.apply(charts.apply(charts.apply(charts.blank(), late[0]), late[1]), late[2])
+    )
 
 
 @pytest.mark.parametrize("before", SPECS)

@@ -11,8 +11,8 @@ import labkit
 
 ORDER = [
     "spec", "costs", "devices", "data", "losses", "optimizers", "network", "training", "pictures", "runs",
-    "landscape", "curvature", "charts", "figure", "controls", "screen", "live", "reports", "bench", "bench_live", "doctor",
-    "__main__",
+    "landscape", "curvature", "charts", "figure", "controls", "screen", "live", "reports", "bench", "bench_live",
+    "doctor", "__main__",
 ]  # fmt: skip
 DRAWING = {"plotly", "matplotlib", "PIL"}
 WIDGETS = {"ipywidgets", "anywidget", "IPython", "ipykernel", "traitlets"}

@@ -89,7 +89,9 @@ def test_a_map_of_one_output_is_its_answer_between_minus_1_and_1():
     picture = pictures.look(split, lambda x: 5 * x[:, :1])
     assert picture.z.min() == -1 and picture.z.max() == 1 and (picture.centre, picture.reach) == (0, 1)
     inside = pictures.look(split, lambda x: 0.1 * x[:, :1])
-    assert np.allclose(inside.z, 0.1 * split.scale(torch.as_tensor([[v, 0] for v in inside.x]))[:, 0].numpy(), atol=1e-6)
+    assert np.allclose(
+        inside.z, 0.1 * split.scale(torch.as_tensor([[v, 0] for v in inside.x]))[:, 0].numpy(), atol=1e-6
+    )
 
 
 # The data

@@ -575,3 +575,21 @@ def test_repr_tells_where_training_stands():
     trainer = Trainer(SMALL)
     trainer.advance(40)
     assert repr(trainer).startswith("Trainer: step 40 of 300, 1 members of Spec: spiral")
+
+
+def test_dropout_follows_from_the_seed_and_leaves_the_global_generator_alone():
+    model = nn.Sequential(nn.Linear(2, 16), nn.Dropout(0.5), nn.Tanh(), nn.Linear(16, 2))
+    before = torch.get_rng_state()
+    losses = []
+    for chunks in ([60], [1, 7, 52]):
+        trainer = Trainer(SMALL.but(seed=3), model=model)
+        for steps in chunks:
+            trainer.advance(steps)
+        losses.append(trainer.loss_of()[:60])
+    assert torch.equal(*losses)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_data_that_are_no_pair_are_refused_in_a_sentence():
+    with pytest.raises(ValueError, match=r"data must be a pair \(x, y\)"):
+        Trainer(SMALL, data=torch.ones(10, 2))
