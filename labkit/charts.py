@@ -337,6 +337,28 @@ def compare(runs: dict[str, object], *, log: bool = True) -> go.Figure:
     return figure
 
 
+def by_choice(name: str, options: Sequence, scores: np.ndarray, score_name: str) -> go.Figure:
+    """Draw what each option of one choice came to: a point a seed, and a line through the medians.
+
+    Args:
+        name: The choice.
+        options: Its options.
+        scores: What they came to.  # (options, seeds)
+        score_name: What the scores are.
+    """
+    places = [str(option) for option in options]
+    figure = go.Figure(layout=base() | {"height": 300, "xaxis_title": name, "yaxis_title": score_name})
+    seeds = {"color": TRAIN, "symbol": "circle-open", "size": 8}
+    figure.add_scatter(
+        x=np.repeat(places, scores.shape[1]), y=scores.ravel(), mode="markers", marker=seeds, name="one seed"
+    )
+    line = {"color": TEST, "width": 2}
+    figure.add_scatter(x=places, y=np.median(scores, 1), mode="lines", line=line, name="median")
+    figure.update_layout(legend={"orientation": "h", "yanchor": "bottom", "y": 1.02}, xaxis_type="category")
+    low = min(0.45, float(scores.min()))
+    return figure.update_yaxes(range=[low - 0.03, 1.03], title_font_size=13).update_xaxes(title_font_size=13)
+
+
 def comparable(run: object) -> tuple[np.ndarray, np.ndarray]:
     """Return the steps and losses by which a run is compared with others."""  # (L,), (L,)
     if np.isfinite(run.test_loss).any():

@@ -15,14 +15,13 @@ from labkit.controls import LIVE, Controls
 from labkit.costs import cost
 from labkit.pictures import look, points_of
 from labkit.runs import Run, recipe, run_of, score_name
-from labkit.screen import Screen, View
+from labkit.screen import FINISHED, Screen, View
 from labkit.spec import RULES, Spec
 from labkit.training import Trainer, divergence
 
 FRAME = 0.1  # seconds between two pictures, at least
 CHUNK = 0.03  # seconds that a chunk of training aims to take, so that a click never waits long
 SENTENCE = 1.0  # seconds between two sentences, so that a screen reader can finish
-FINISHED = ("done", "stopped", "failed")
 PINS = 6
 
 _LABS: dict[str, "Lab"] = {}  # name → the lab on the screen; a new one of the same name replaces it
@@ -63,8 +62,8 @@ class Lab:
         self._alone = False  # training for a waiting cell, with nobody to watch step by step
         self._warning = ""
         self._pins: dict[str, Run] = {}
-        self._last_pace = 0.0
         self._resumed = 0.0, 0  # when training last went on, and at which step
+        self._pace = 0.0  # steps a second since then
         self._next_frame, self._stale = 0.0, True
         self._start()
         self._thread = threading.Thread(target=self._work, name=f"labkit {name}", daemon=True)
@@ -308,7 +307,10 @@ class Lab:
             return
         steps = self._whole_blocks(int(min(self._chunk, due)))
         self.trainer.advance(steps)
-        took = time.perf_counter() - began
+        now = time.perf_counter()
+        since, step = self._resumed
+        self._pace = (self.trainer.step - step) / (now - since)
+        took = now - began
         self._chunk = max(1, min(2 * self._chunk, int(steps * CHUNK / took)))
         self._stale = True
         self._finish_if_done()
@@ -363,7 +365,7 @@ class Lab:
             total=trainer.total,
             epoch=trainer.step * trainer.batch / len(trainer.split.x_train),
             seconds=trainer.seconds,
-            pace=self._pace(),
+            pace=self._pace,
             parameters=cost(trainer.spec, **ends).parameters,
             device=trainer.device.device.type,
             share=trainer.spec.but(steps=trainer.total).share(),
@@ -372,13 +374,6 @@ class Lab:
             warning=self._warning,
             note=self.controls.note,
         )
-
-    def _pace(self) -> float:
-        """Steps a second since training last went on."""
-        since, step = self._resumed
-        if self.state == "running":
-            self._last_pace = (self.trainer.step - step) / max(1e-9, time.perf_counter() - since)
-        return self._last_pace
 
     def _look(self) -> object:
         return look(self.trainer.split, lambda x: self.trainer.predict(x)[0].cpu())

@@ -260,10 +260,10 @@ def to_module(widths: tuple[int, ...], activation: str, theta: Tensor, *, residu
     layers: list[nn.Module] = []
     weights, biases = views(theta.detach().cpu().unsqueeze(0), widths)
     for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        linear = nn.utils.skip_init(nn.Linear, *weight.shape[1:], dtype=theta.dtype)
-        with torch.no_grad():
-            linear.weight.copy_(weight[0].T)
-            linear.bias.copy_(bias[0, 0])
+        # On "meta" nothing is drawn. nn.utils.skip_init would do, but imports sympy: half a second at the first Stop.
+        linear = nn.Linear(*weight.shape[1:], dtype=theta.dtype, device="meta")
+        linear.weight = nn.Parameter(weight[0].T.clone(memory_format=torch.contiguous_format))
+        linear.bias = nn.Parameter(bias[0, 0].clone())
         if layer == len(weights) - 1:
             layers.append(linear)
         elif residual:

@@ -11,20 +11,21 @@ import numpy as np
 import traitlets
 
 BUTTONS = {  # label → what it does
-    "Train": "train until the last step, or until you pause",
+    "Train": "train until the last step, or until you pause; after a finished run, a new one",
     "Pause": "hold the training where it is",
     "Step": "make one update of the weights",
     "Stop": "end this run here and keep it",
     "Reset": "start over with what the controls say",
     "Pin": "keep this run to compare it with others",
 }
+FINISHED = ("done", "stopped", "failed")
 ENABLED = {  # state → buttons that do something
     "idle": {"Train", "Step", "Reset"},
     "running": {"Pause", "Stop", "Reset", "Pin"},
     "paused": {"Train", "Step", "Stop", "Reset", "Pin"},
-    "done": {"Reset", "Pin"},
-    "stopped": {"Reset", "Pin"},
-    "failed": {"Reset"},
+    "done": {"Train", "Reset", "Pin"},
+    "stopped": {"Train", "Reset", "Pin"},
+    "failed": {"Train", "Reset"},
 }
 SPEEDS = {"slow: 30 steps/s": 30, "watch: 300 steps/s": 300, "fast: 3,000 steps/s": 3000, "full speed": float("inf")}
 WATCH = 300
@@ -179,6 +180,7 @@ class Screen:
         waiting = f" to apply {few}" if view.pending else ""
         for name, button in self.buttons.items():
             button.disabled = name not in ENABLED[view.state]
+        self.buttons["Train"].description = "Train again" if view.state in FINISHED else "Train"
         self.buttons["Reset"].description = "Reset" + waiting
         self.buttons["Reset"].button_style = "warning" if waiting else ""
         self.status.value = status_line(view)

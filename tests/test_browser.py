@@ -125,7 +125,8 @@ def test_a_person_chooses_trains_pauses_and_stops(playground, page):
     lab.until(lambda: lab.step() == held + 1)
     lab.button("Stop").click()
     lab.until(lambda: lab.status().startswith("stopped"))
-    assert lab.button("Train").is_disabled()
+    lab.button("Train again").click()
+    lab.until(lambda: lab.status().startswith("running") and 0 < lab.step() < held)
     assert page.errors == []
 
 
