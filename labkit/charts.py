@@ -330,10 +330,12 @@ def compare(runs: dict[str, object], *, log: bool = True) -> go.Figure:
             figure.add_scatter(
                 x=_single(x), y=loss, mode="lines", name=name, line=line, showlegend=column == 1, row=1, col=column
             )
+    tested = [bool(np.isfinite(run.test_loss).any()) for run in runs.values()]
+    what = "test loss" if all(tested) else "test or training loss" if any(tested) else "training loss"
     figure.update_layout(**base(), height=HEIGHT - 90, legend={"orientation": "h", "yanchor": "bottom", "y": 1.02})
     figure.update_yaxes(type="log" if log else "linear", exponentformat="power", title_font_size=13)
     figure.update_xaxes(title_font_size=13)
-    figure.update_layout(xaxis_title="step", xaxis2_title=AGAINST["seconds"], yaxis_title="test loss")
+    figure.update_layout(xaxis_title="step", xaxis2_title=AGAINST["seconds"], yaxis_title=what)
     return figure
 
 

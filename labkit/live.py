@@ -227,14 +227,19 @@ class Lab:
         trainer = self.trainer
         if fresh:
             return spec == trainer.spec or self._rebuild(spec)
-        if spec.steps != trainer.total and spec.steps >= trainer.step:
-            trainer.total = spec.steps
-            self.state = "paused" if self.state == "done" and not trainer.done else self.state
+        if self.state in ("running", "paused", "done"):
+            trainer.total = max(spec.steps, trainer.step)  # a last step that is past already is now
+            if self.state != "done":
+                self._finish_if_done()
+            elif not trainer.done:
+                self.state = "paused"
         if spec.lr != trainer.lr and self.state in ("running", "paused"):
             trainer.set_lr(spec.lr)
         return True
 
     def _train(self) -> None:
+        if self.state in FINISHED and not self._reset():
+            return
         if self._settle() and self.state in ("idle", "paused"):
             self.state = "running"
             self._resume()
@@ -255,15 +260,17 @@ class Lab:
     def _stop(self) -> None:
         if self.state in ("running", "paused"):
             self.state = "stopped"
+            self.trainer.total = max(1, self.trainer.step)  # so that training the run's spec gives the same run
             self._run = run_of(self.trainer)
 
-    def _reset(self) -> None:
+    def _reset(self) -> bool:
+        """Start over with what the controls say. Return whether that is possible."""
         try:
             spec = self.controls.settle()
         except ValueError as refusal:
             self._warning = str(refusal)
-            return
-        self._rebuild(spec)
+            return False
+        return self._rebuild(spec)
 
     def _pin(self) -> None:
         if self.trainer.step == 0:

@@ -220,6 +220,8 @@ def test_six_runs_side_by_side_differ_in_colour_and_in_dash(runs):
 
 def test_a_run_without_a_test_set_is_compared_by_its_training_loss(runs):
     run = runs["curve"]
+    assert charts.compare({"A": run}).layout.yaxis.title.text == "training loss"
+    assert charts.compare({"A": run, "B": runs["map"]}).layout.yaxis.title.text == "test or training loss"
     (against_steps, _) = charts.compare({"A": run}).data
     assert np.allclose(against_steps.y, run.loss) and len(against_steps.x) == run.steps
 
@@ -255,3 +257,33 @@ def test_the_sentence_of_a_run_that_knows_its_training_points_better():
 def test_the_sentence_of_a_run_without_a_test_set():
     said = charts.in_words(LEVEL, np.full(5, np.nan), 0.8, "training R²")
     assert said == "Training loss 0.2, level; training R² 0.80. There is no test set."
+
+
+# One choice, several seeds
+
+
+def test_a_choice_tried_with_several_seeds_shows_every_seed_and_the_medians():
+    scores = np.array([[0.5, 0.6, 0.9], [0.7, 1.0, 0.8]])
+    figure = charts.by_choice("depth", [1, 2], scores, "test accuracy")
+    dots, line = figure.data
+    assert list(zip(dots.x, dots.y, strict=True)) == [
+        (option, score) for option, row in zip("12", scores, strict=True) for score in row
+    ]
+    assert list(line.x) == ["1", "2"] and line.y.tolist() == [0.6, 0.8]
+    assert (dots.name, line.name) == ("one seed", "median")
+    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("depth", "test accuracy")
+    assert figure.layout.xaxis.type == "category"
+    low, high = figure.layout.yaxis.range
+    assert low < 0.5 and high > 1
+    (below, _) = charts.by_choice("lr", [1, 2], scores - 2, "test R²").layout.yaxis.range
+    assert below < -1.5
+
+
+def test_each_option_of_a_choice_shows_its_seeds_and_their_median():
+    scores = np.array([[0.5, 0.6, 0.9], [1.0, 1.0, 0.8]])
+    figure = charts.by_choice("depth", [0, 3], scores, "test accuracy")
+    seeds, median = figure.data
+    assert list(seeds.x) == ["0"] * 3 + ["3"] * 3 and np.array_equal(seeds.y, scores.ravel())
+    assert list(median.x) == ["0", "3"] and list(median.y) == [0.6, 1.0]
+    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("depth", "test accuracy")
+    assert figure.layout.yaxis.range[0] < 0.5 and figure.layout.yaxis.range[1] > 1

@@ -107,7 +107,7 @@ def test_each_state_enables_the_buttons_that_do_something_in_it(make):
     assert lab.state == "paused" and enabled(lab) == {"Train", "Step", "Stop", "Reset", "Pin"}
     click(lab, "Stop")
     quiet(lab)
-    assert lab.state == "stopped" and enabled(lab) == {"Reset", "Pin"}
+    assert lab.state == "stopped" and enabled(lab) == {"Train", "Reset", "Pin"}
     click(lab, "Reset")
     quiet(lab)
     assert lab.state == "idle" and enabled(lab) == {"Train", "Step", "Reset"}
@@ -120,7 +120,7 @@ def test_train_goes_to_the_last_step_and_gives_the_same_numbers_as_train(make):
     assert lab.state == "done" and run.steps == SMALL.steps and run.diverged is None
     assert same(run, labkit.train(SMALL))
     quiet(lab)
-    assert enabled(lab) == {"Reset", "Pin"} and "step 300 of 300" in words(lab)
+    assert enabled(lab) == {"Train", "Reset", "Pin"} and "step 300 of 300" in words(lab)
 
 
 def test_pause_holds_the_training_and_train_goes_on_with_the_same_numbers(make):
@@ -158,7 +158,16 @@ def test_stop_keeps_the_run_as_far_as_it_came(make):
     click(lab, "Stop")
     run = lab.result()
     assert lab.state == "stopped" and 50 < run.steps == lab.trainer.step < LONG.steps
-    assert np.array_equal(run.loss, labkit.train(LONG.but(steps=run.steps)).loss)
+    assert run.spec == LONG.but(steps=run.steps) and np.array_equal(run.loss, labkit.train(run.spec).loss)
+
+
+def test_a_last_step_that_is_past_already_ends_the_run_where_it_is(make):
+    lab = make(LONG)
+    click(lab, "Train")
+    until(lambda: lab.trainer.step > 50)
+    choose(lab, steps=10)
+    until(lambda: lab.state == "done")
+    assert 50 < lab.result().steps == lab.result().spec.steps < LONG.steps
 
 
 def test_stop_while_paused_keeps_the_run_too(make):
@@ -178,6 +187,33 @@ def test_reset_starts_over_and_keeps_the_finished_run(make):
     assert lab.result() is not run and same(lab.result(), run)
 
 
+@pytest.mark.parametrize("end", ["done", "stopped"])
+def test_train_again_after_the_end_begins_a_new_run_with_what_the_controls_say(make, end):
+    lab = make(SMALL if end == "done" else LONG)
+    click(lab, "Train")
+    if end == "stopped":
+        until(lambda: lab.trainer.step > 10)
+        click(lab, "Stop")
+    run = lab.result()
+    quiet(lab)
+    assert lab.state == end and lab.screen.buttons["Train"].description == "Train again"
+    choose(lab, steps=50, depth=1)
+    assert lab.state == end
+    click(lab, "Train")
+    assert lab.result() is not run and same(lab.result(), labkit.train(SMALL.but(steps=50, depth=1)))
+
+
+def test_train_again_with_a_refused_choice_begins_nothing_and_says_why(make, monkeypatch):
+    lab = make()
+    click(lab, "Train")
+    run = lab.result()
+    monkeypatch.setattr(devices, "free_bytes", lambda device: 200_000)
+    choose(lab, width=1024)
+    click(lab, "Train")
+    quiet(lab)
+    assert lab.state == "done" and lab.result() is run and "the largest width that fits is" in words(lab)
+
+
 def test_reset_while_running_starts_over(make):
     lab = make(LONG)
     click(lab, "Train")
@@ -191,7 +227,7 @@ def test_reset_while_running_starts_over(make):
     [
         ("idle", ["Pause", "Stop", "Pin"]),
         ("paused", ["Pause"]),
-        ("done", ["Train", "Step", "Pause", "Stop"]),
+        ("done", ["Step", "Pause", "Stop"]),
     ],
 )
 def test_a_click_that_comes_too_late_changes_nothing(make, state, clicks):
@@ -518,7 +554,7 @@ def failed(lab):
     until(lambda: lab.state == "failed")
     until(lambda: lab._obeyed >= lab._asked)
     assert workers() == ["labkit main"]
-    assert enabled(lab) == {"Reset"} and "failed" in words(lab)
+    assert enabled(lab) == {"Train", "Reset"} and "failed" in words(lab)
     assert "RuntimeError: the disk is full" in words(lab) and "Press Reset" in words(lab)
 
 
