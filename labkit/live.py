@@ -13,15 +13,13 @@ from collections.abc import Callable
 
 from labkit.controls import LIVE, Controls
 from labkit.costs import cost
-from labkit.pictures import look, points_of
-from labkit.runs import Run, recipe, run_of, score_name
+from labkit.runs import Run, recipe, run_of
 from labkit.screen import FINISHED, Screen, View
 from labkit.spec import RULES, Spec
 from labkit.training import Trainer, divergence
 
 FRAME = 0.1  # seconds between two pictures, at least
 CHUNK = 0.03  # seconds that a chunk of training aims to take, so that a click never waits long
-SENTENCE = 1.0  # seconds between two sentences, so that a screen reader can finish
 PINS = 6
 
 _LABS: dict[str, "Lab"] = {}  # name → the lab on the screen; a new one of the same name replaces it
@@ -53,6 +51,7 @@ class Lab:
         self.state = "idle"
         self.controls = Controls(self.trainer.spec, lambda: self._ask("settle"))
         self.screen = Screen(self.controls.view, self._ask)
+        self._renderer = None  # made once somebody is looking
         self._bell = threading.Condition()
         self._commands: list[tuple] = []
         self._asked = self._obeyed = 0
@@ -195,10 +194,14 @@ class Lab:
 
     def _start(self) -> None:
         """Set the clocks of a run that begins."""
-        self._error, self._thin = None, None
+        self._error = None
         self.trainer.finish()  # the first look at the test set, so that there is something to see
         self._chunk = 1  # steps to train at once
-        self._next_sentence = 0.0
+        self._forget_scene()
+
+    def _forget_scene(self) -> None:
+        if self._renderer is not None:
+            self._renderer.forget()
 
     def _rebuild(self, spec: Spec) -> bool:
         """Begin a new run; the old one stays where the new one cannot begin. Return whether it began."""
@@ -295,15 +298,17 @@ class Lab:
         self._settle()
 
     def _show(self) -> None:
+        from labkit.renderer import Renderer  # brings plotly, which is of no use while nobody is looking
+
         self.screen.show_figure()
-        self._thin = None
+        self._renderer = Renderer(self.screen)
 
     def _send(self) -> None:
         self.screen.send_figure()
 
     def _redraw(self) -> None:
         self._resume()
-        self._thin = None
+        self._forget_scene()
         self.screen.show_pins(self._pins)
 
     def _train_some(self) -> None:
@@ -353,14 +358,8 @@ class Lab:
         now = time.perf_counter()
         self._next_frame, self._stale = now + FRAME, False
         self.screen.show(self._view())
-        if self.screen.figure is not None:
-            if self._thin is None:
-                self._set_scene()
-            else:
-                self.screen.draw(*self._frames())
-            if now >= self._next_sentence or self.state in FINISHED:
-                self._next_sentence = now + SENTENCE
-                self._speak()
+        if self._renderer is not None:
+            self._renderer.draw(self.trainer, at_rest=self.state in FINISHED)
 
     def _view(self) -> View:
         trainer, spec = self.trainer, self.controls.last
@@ -381,44 +380,6 @@ class Lab:
             warning=self._warning,
             note=self.controls.note,
         )
-
-    def _look(self) -> object:
-        return look(self.trainer.split, lambda x: self.trainer.predict(x)[0].cpu())
-
-    def _set_scene(self) -> None:
-        """Draw what stays while a network learns."""
-        from labkit import charts
-
-        split = self.trainer.split
-        self._thin, self._thinned = charts.Thinned(), 0
-        scene = charts.scenery(
-            self._look(), points_of(split), score_name(split), self.screen.log.value, self.screen.against.value
-        )
-        self.screen.draw(scene, *self._frames())
-
-    def _frames(self) -> list[dict]:
-        """What moves: the curves and what the network says."""
-        from labkit import charts
-
-        trainer = self.trainer
-        losses = trainer.loss_of()
-        self._thin.add(losses[self._thinned :].numpy())
-        self._thinned = len(losses)
-        pace = trainer.seconds / max(1, trainer.step) if self.screen.against.value == "seconds" else 0.0
-        test = [step for step, _, _ in trainer.evaluations], [float(loss) for _, loss, _ in trainer.evaluations]
-        score = [float(score) for _, _, score in trainer.evaluations]
-        return [
-            charts.histories(self._thin.curve(), test, score, seconds_per_step=pace),
-            charts.says(self._look(), self.screen.discrete.value),
-        ]
-
-    def _speak(self) -> None:
-        from labkit import charts
-
-        looks = self.trainer.evaluations
-        test = [float(loss) for _, loss, _ in looks]
-        score = float(looks[-1][2]) if looks else 0.0
-        self.screen.say(charts.in_words(self._thin.curve()[1], test, score, score_name(self.trainer.split)))
 
 
 OBEY: dict[str, Callable] = {

@@ -38,7 +38,7 @@ STYLE = """<style>
 .labkit-controls .widget-readout {min-width: 46px}
 .labkit-right {flex: 1 1 0; min-width: 0}
 .labkit-right .jupyter-button {width: auto; min-width: 74px; flex: 0 0 auto}
-.labkit-row {flex-flow: row wrap; align-items: center}
+.labkit-row {flex-flow: row wrap; align-items: center; column-gap: 8px}
 .labkit-line {font-variant-numeric: tabular-nums; line-height: 1.5}
 .labkit-state {font-weight: 600}
 .labkit-warning {color: #a33b00; font-weight: 600; white-space: normal}
@@ -123,18 +123,7 @@ class Screen:
         self.buttons["Train"].button_style = "primary"
         self.status = widgets.HTML()
         self.sentence = widgets.HTML()
-        self.log = widgets.Checkbox(
-            value=True, description="log scale", indent=False, tooltip="draw losses by powers of ten"
-        )
-        self.against = widgets.ToggleButtons(options=["steps", "seconds"], tooltip="what the curves are drawn against")
-        self.against.style.button_width = "74px"
-        self.speed = widgets.Dropdown(options=SPEEDS, value=WATCH, description="speed", tooltip=SPEED_HELP)
-        self.discrete = widgets.Checkbox(description="only the answer", indent=False, tooltip=DISCRETE_HELP)
-        for option in (self.log, self.discrete, self.against, self.speed):
-            option.layout.width = "auto"
-            option.style.description_width = "auto"
-            option.tabbable = True
-            option.observe(lambda change: self.ask("redraw"), names="value")
+        self._make_options()
         self.ready = Ready()
         self.ready.on_msg(lambda widget, content, buffers: self.ask("show"))
         self._charts = widgets.VBox([widgets.HTML("<i>The charts are on their way …</i>")])
@@ -154,6 +143,21 @@ class Screen:
         right.add_class("labkit-right")
         self.view = widgets.VBox([widgets.HTML(STYLE), widgets.HBox([self.controls, right]), self.ready])
         self.view.add_class("labkit")
+
+    def _make_options(self) -> None:
+        """Make what changes the drawing and its speed, never the numbers."""
+        self.log = widgets.Checkbox(
+            value=True, description="log scale", indent=False, tooltip="draw losses by powers of ten"
+        )
+        self.against = widgets.ToggleButtons(options=["steps", "seconds"], tooltip="what the curves are drawn against")
+        self.against.style.button_width = "74px"
+        self.speed = widgets.Dropdown(options=SPEEDS, value=WATCH, description="speed", tooltip=SPEED_HELP)
+        self.discrete = widgets.Checkbox(description="only the answer", indent=False, tooltip=DISCRETE_HELP)
+        for option in (self.log, self.discrete, self.against, self.speed):
+            option.layout.width = "auto"
+            option.style.description_width = "auto"
+            option.tabbable = True
+            option.observe(lambda change: self.ask("redraw"), names="value")
 
     def _button(self, name: str) -> widgets.Button:
         button = widgets.Button(description=name, tooltip=BUTTONS[name], tabbable=True)
@@ -202,9 +206,9 @@ class Screen:
 
     def send_figure(self) -> None:
         """Send the figure as it is now, for a front end that just came."""
-        from labkit import charts
+        from labkit import frames
 
-        self.figure.show(charts.apply(charts.blank(), self._drawn))
+        self.figure.show(frames.apply(frames.blank(), self._drawn))
 
     def draw(self, *frames: dict) -> None:
         """Write frames into the live figure, as one message."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import labkit
-from labkit import charts, pictures
+from labkit import charts, frames, pictures
 from labkit.spec import Spec
 
 QUICK = Spec(samples=80, width=6, depth=1, batch_size=16, steps=40)
@@ -36,7 +36,7 @@ def numbers(value):
 @pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 20, 21, 39, 41, 1000, 12345])
 def test_a_thinned_history_is_the_means_of_equal_stretches(size):
     values = np.random.default_rng(size).normal(size=size)
-    thinned = charts.Thinned(limit=10)
+    thinned = frames.Thinned(limit=10)
     thinned.add(values)
     x, means = thinned.curve()
     s = thinned.stretch
@@ -50,7 +50,7 @@ def test_a_thinned_history_is_the_means_of_equal_stretches(size):
 def test_a_history_thinned_bit_by_bit_is_the_one_thinned_at_once(seed):
     rng = np.random.default_rng(seed)
     values = rng.normal(size=5000)
-    at_once, bit_by_bit = charts.Thinned(limit=16), charts.Thinned(limit=16)
+    at_once, bit_by_bit = frames.Thinned(limit=16), frames.Thinned(limit=16)
     at_once.add(values)
     left = values
     while len(left):
@@ -105,11 +105,11 @@ def test_a_chart_against_seconds_ends_at_the_seconds_of_the_run(runs):
 @pytest.mark.parametrize("name", SPECS)
 def test_train_and_test_have_the_same_colours_everywhere_and_a_second_cue(runs, name):
     figure = charts.learning(runs[name])
-    colours = {"train": charts.TRAIN, "test": charts.TEST}
+    colours = {"train": frames.TRAIN, "test": frames.TEST}
     curves = {trace.name: trace for trace in figure.data[:2]}
     assert {each: curves[each].line.color for each in curves} == colours
     assert curves["train"].line.dash != curves["test"].line.dash
-    dots = [t for t in figure.data[charts.POINTS[0] :] if t.visible is not False]
+    dots = [t for t in figure.data[frames.POINTS[0] :] if t.visible is not False]
     for trace in dots:
         if trace.name in colours and isinstance(trace.marker.color, str):
             assert trace.marker.color == colours[trace.name]
@@ -118,9 +118,9 @@ def test_train_and_test_have_the_same_colours_everywhere_and_a_second_cue(runs, 
 
 def test_two_classes_differ_in_colour_and_shape_and_test_points_are_hollow(runs):
     for name in ("map", "map of one output"):
-        traces = charts.learning(runs[name]).data[charts.POINTS[0] :]
+        traces = charts.learning(runs[name]).data[frames.POINTS[0] :]
         assert [trace.marker.symbol for trace in traces] == ["circle", "circle-open", "diamond", "diamond-open"]
-        assert [trace.marker.color for trace in traces] == [charts.BLUE] * 2 + [charts.ORANGE] * 2
+        assert [trace.marker.color for trace in traces] == [frames.BLUE] * 2 + [frames.ORANGE] * 2
         points = runs[name].points()
         many = [(points.value == k) & (points.test == test) for k in (0, 1) for test in (False, True)]
         assert [len(trace.x) for trace in traces] == [part.sum() for part in many]
@@ -129,12 +129,12 @@ def test_two_classes_differ_in_colour_and_shape_and_test_points_are_hollow(runs)
 def test_a_dot_of_a_regression_has_the_colour_that_the_map_has_there_for_its_target(runs):
     figure = charts.learning(runs["map of values"])
     picture = runs["map of values"].picture()
-    train, test = figure.data[charts.POINTS[0]], figure.data[charts.POINTS[1]]
+    train, test = figure.data[frames.POINTS[0]], figure.data[frames.POINTS[1]]
     for dots in (train, test):
         assert dots.marker.cmin == pytest.approx(picture.centre - picture.reach)
         assert dots.marker.cmax == pytest.approx(picture.centre + picture.reach)
     assert (train.marker.symbol, test.marker.symbol) == ("circle", "diamond")
-    low, middle, high = figure.data[charts.HEAT].colorbar.ticktext
+    low, middle, high = figure.data[frames.HEAT].colorbar.ticktext
     assert low.startswith("≤") and high.startswith("≥")
     assert float(middle) == pytest.approx(picture.centre, abs=0.01)
 
@@ -144,8 +144,8 @@ def test_a_dot_of_a_regression_has_the_colour_that_the_map_has_there_for_its_tar
 
 def shades(z, classes=0, **more):
     axis = np.linspace(-1, 1, len(z))
-    frame = charts.says(pictures.Picture("map", classes, axis, axis, np.asarray(z, dtype=float), **more))
-    return frame["traces"][charts.HEAT]["z"]
+    frame = frames.says(pictures.Picture("map", classes, axis, axis, np.asarray(z, dtype=float), **more))
+    return frame["traces"][frames.HEAT]["z"]
 
 
 def test_a_network_whose_answer_grows_with_input_1_is_bluer_on_the_left():
@@ -153,11 +153,11 @@ def test_a_network_whose_answer_grows_with_input_1_is_bluer_on_the_left():
     run = labkit.train(QUICK.but(dataset="plane", loss="mse", depth=0, steps=400, lr=0.05), data=(x, x[:, 0]))
     assert run.score[-1] > 0.99
     figure = charts.learning(run)
-    heat = figure.data[charts.HEAT]
+    heat = figure.data[frames.HEAT]
     assert (np.diff(numbers(heat.z), axis=1) >= 0).all() and heat.z[40][0] < 60 < 200 < heat.z[40][-1]
     assert heat.x[0] < 0 < heat.x[-1] and figure.layout.xaxis2.range[0] < figure.layout.xaxis2.range[1]
-    assert heat.colorscale[0][1] == charts.MAP[0][1] and heat.colorscale[-1][1] == charts.MAP[2][1]
-    red, _, blue = (int(charts.MAP[0][1][k : k + 2], 16) for k in (1, 3, 5))
+    assert heat.colorscale[0][1] == frames.MAP[0][1] and heat.colorscale[-1][1] == frames.MAP[2][1]
+    red, _, blue = (int(frames.MAP[0][1][k : k + 2], 16) for k in (1, 3, 5))
     assert blue > red  # the low end is the blue one
 
 
@@ -170,14 +170,14 @@ def test_shades_are_centred_on_the_middle_and_stop_at_the_ends():
 
 def test_a_map_by_the_answer_alone_has_two_shades():
     z = [[-0.9, -0.01], [0.01, 0.9]]
-    frame = charts.says(pictures.Picture("map", 2, np.arange(2), np.arange(2), np.array(z)), discrete=True)
-    assert frame["traces"][charts.HEAT]["z"].tolist() == [[1, 1], [255, 255]]
+    frame = frames.says(pictures.Picture("map", 2, np.arange(2), np.arange(2), np.array(z)), discrete=True)
+    assert frame["traces"][frames.HEAT]["z"].tolist() == [[1, 1], [255, 255]]
 
 
 def test_a_confusion_matrix_is_read_from_the_top_with_the_truth_beside_its_rows(runs):
     run = runs["confusion"]
     figure = charts.learning(run)
-    heat, layout = figure.data[charts.HEAT], figure.layout
+    heat, layout = figure.data[frames.HEAT], figure.layout
     assert np.array_equal(numbers(heat.z), run.picture().z) and layout.yaxis2.autorange == "reversed"
     assert list(layout.xaxis2.ticktext) == list(layout.yaxis2.ticktext) == list("0123456789")
     assert heat.texttemplate == "%{z}"
@@ -189,9 +189,9 @@ def test_a_confusion_matrix_is_read_from_the_top_with_the_truth_beside_its_rows(
 
 def test_before_the_first_step_the_figure_says_what_to_do():
     nothing = np.empty(0, dtype=np.float32)
-    frame = charts.histories((nothing, nothing), ([0], [0.7]), [0.5])
+    frame = frames.histories((nothing, nothing), ([0], [0.7]), [0.5])
     assert "Train" in frame["layout"]["annotations"][0]["text"]
-    something = charts.histories((np.zeros(1), np.ones(1)), ([0], [0.7]), [0.5])
+    something = frames.histories((np.zeros(1), np.ones(1)), ([0], [0.7]), [0.5])
     assert something["layout"]["annotations"] == []
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import labkit
-from labkit import charts
+from labkit import frames
 from labkit.figure import LiveFigure, packed
 from labkit.screen import _merge
 from labkit.spec import Spec
@@ -65,19 +65,19 @@ def test_merging_writes_nested_values_over_those_that_were_there():
 
 
 def frames_of(run, log=True, against="steps", until=None):
-    thinned = charts.Thinned()
+    thinned = frames.Thinned()
     thinned.add(run.loss[:until])
     picture = run.picture(20)
-    scene = charts.scenery(picture, run.points(), run.score_name, log, against)
-    moving = charts.histories(thinned.curve(), (run.test_step, run.test_loss), run.score)
-    return [scene, moving, charts.says(picture)]
+    scene = frames.scenery(picture, run.points(), run.score_name, log, against)
+    moving = frames.histories(thinned.curve(), (run.test_step, run.test_loss), run.score)
+    return [scene, moving, frames.says(picture)]
 
 
-def merged(*frames):
+def merged(*parts):
     into = {"traces": {}, "layout": {}}
-    for frame in frames:
-        _merge(into, frame)
-    return charts.apply(charts.blank(), into)
+    for part in parts:
+        _merge(into, part)
+    return frames.apply(frames.blank(), into)
 
 
 def seen(figure):
@@ -101,7 +101,7 @@ def test_frames_merged_one_after_another_are_the_figure_drawn_at_once(runs, name
     early, late = frames_of(run, log=False, until=5), frames_of(run)
     assert seen(merged(*early, *late)) == seen(merged(*late))
     assert seen(merged(*late)) == seen(
-        charts.apply(charts.apply(charts.apply(charts.blank(), late[0]), late[1]), late[2])
+        frames.apply(frames.apply(frames.apply(frames.blank(), late[0]), late[1]), late[2])
     )
 
 
@@ -122,7 +122,7 @@ def test_a_frame_is_sent_as_one_small_message_and_the_whole_figure_when_it_is_vi
     figure._handle_custom_msg("view", [])
     assert viewed == [1]
     figure.draw({"traces": {3: {"z": np.zeros((4, 4), np.uint8)}}})
-    figure.show(charts.blank())
+    figure.show(frames.blank())
     frame, whole = sent
     assert frame["traces"][3]["z"]["shape"] == "4, 4" and frame["layout"] == {}
     assert whole["figure"]["layout"]["height"] > 0 and len(json.dumps(whole)) < 30_000

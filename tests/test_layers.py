@@ -11,19 +11,21 @@ import labkit
 
 ORDER = [
     "spec", "costs", "devices", "data", "losses", "optimizers", "network", "training", "pictures", "runs",
-    "landscape", "curvature", "charts", "figure", "controls", "screen", "live", "reports", "bench", "bench_live",
-    "doctor", "__main__",
+    "landscape", "curvature", "frames", "charts", "figure", "controls", "screen", "renderer", "live",
+    "reports", "bench", "bench_live", "doctor", "__main__",
 ]  # fmt: skip
 DRAWING = {"plotly", "matplotlib", "PIL"}
 WIDGETS = {"ipywidgets", "anywidget", "IPython", "ipykernel", "traitlets"}
-WITHOUT_WIDGETS = [name for name in ORDER if name not in ("figure", "controls", "screen", "live")]
+WITHOUT_WIDGETS = [name for name in ORDER if name not in ("figure", "controls", "screen", "renderer", "live")]
 DOES_NOT_KNOW = {
     **{name: WIDGETS for name in WITHOUT_WIDGETS},
-    **{name: WIDGETS | DRAWING for name in ORDER[: ORDER.index("charts")]},
+    **{name: WIDGETS | DRAWING for name in ORDER[: ORDER.index("frames")]},
+    "frames": {"torch", *WIDGETS},
     "charts": {"torch", *WIDGETS},
     "figure": {"torch", "ipywidgets", "labkit"},
     "controls": {"torch", "labkit.training", "labkit.runs"},
     "screen": {"torch", "threading", "labkit.training", "labkit.runs"},
+    "renderer": {"threading", "ipywidgets"},
     "live": {"papermill"},
     "training": {"pathlib", "os", "io", "json", "safetensors", *WIDGETS, *DRAWING},
 }

@@ -1,0 +1,53 @@
+"""Draws a trainer on a screen: the scene once a run, what moves as often as it is asked. It knows no threads."""
+
+import time
+
+from labkit import charts, frames
+from labkit.pictures import look, points_of
+from labkit.runs import score_name
+from labkit.screen import Screen
+from labkit.training import Trainer
+
+SENTENCE = 1.0  # seconds between two sentences, so that a screen reader can finish
+
+
+class Renderer:
+    """Draws one run after another on one screen."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
+        self.forget()
+
+    def forget(self) -> None:
+        """Draw everything anew at the next call: another run, or other options."""
+        self._thinned: frames.Thinned | None = None
+        self._next_sentence = 0.0
+
+    def draw(self, trainer: Trainer, *, at_rest: bool) -> None:
+        """Draw what a trainer has come to, and say it if that is due; at rest it always is."""
+        picture = look(trainer.split, lambda x: trainer.predict(x)[0].cpu())
+        scene = []
+        if self._thinned is None:
+            self._thinned, self._seen = frames.Thinned(), 0
+            words = score_name(trainer.split), self.screen.log.value, self.screen.against.value
+            scene = [frames.scenery(picture, points_of(trainer.split), *words)]
+        self.screen.draw(*scene, self._histories(trainer), frames.says(picture, self.screen.discrete.value))
+        now = time.perf_counter()
+        if at_rest or now >= self._next_sentence:
+            self._next_sentence = now + SENTENCE
+            self._speak(trainer)
+
+    def _histories(self, trainer: Trainer) -> dict:
+        """The curves so far; of the training losses only the new ones are looked at."""
+        losses = trainer.loss_of()
+        self._thinned.add(losses[self._seen :].numpy())
+        self._seen = len(losses)
+        pace = trainer.seconds / max(1, trainer.step) if self.screen.against.value == "seconds" else 0.0
+        test = [step for step, _, _ in trainer.evaluations], [float(loss) for _, loss, _ in trainer.evaluations]
+        score = [float(score) for _, _, score in trainer.evaluations]
+        return frames.histories(self._thinned.curve(), test, score, seconds_per_step=pace)
+
+    def _speak(self, trainer: Trainer) -> None:
+        test = [float(loss) for _, loss, _ in trainer.evaluations]
+        score = float(trainer.evaluations[-1][2])
+        self.screen.say(charts.in_words(self._thinned.curve()[1], test, score, score_name(trainer.split)))
