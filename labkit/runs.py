@@ -3,11 +3,7 @@
 It knows no widgets and no plots.
 """
 
-import hashlib
-import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
@@ -19,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from labkit import saving
 from labkit.costs import cost
 from labkit.data import Split
 from labkit.devices import choose, free_bytes
@@ -28,7 +25,6 @@ from labkit.pictures import Picture, Points, look, points_of
 from labkit.spec import RULES, Spec
 from labkit.training import Trainer, divergence, same_ensemble
 
-FORMAT = 1  # of a saved run
 ENSEMBLE_SHARE = 0.25  # of the free memory, for one ensemble
 UNKNOWN_ENSEMBLE = 64  # members at once where the data's width is known only once it is read
 LOOKS = 100  # how often a blocking call moves its progress bar
@@ -158,30 +154,7 @@ class Run:
         Raises:
             FileExistsError: if the folder is there and holds something else than a run.
         """
-        from safetensors.torch import save_file
-
-        folder = Path(folder)
-        if folder.exists() and not (folder.is_dir() and {each.name for each in folder.iterdir()} <= FILES):
-            raise FileExistsError(f"{folder} exists and holds something else than a run. Choose another folder.")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        made.chmod(0o755)  # mkdtemp's folders are shut to everybody else
-        earlier = made.with_name(f"{made.name}-earlier")
-        try:
-            save_file(self._tensors(), made / "run.safetensors")
-            facts = self._facts()
-            digest = _digest(facts, (made / "run.safetensors").read_bytes())
-            (made / "run.json").write_text(json.dumps({**facts, "sha256": digest}, indent=1))
-            if folder.exists():
-                os.replace(folder, earlier)
-            os.replace(made, folder)
-        except BaseException:  # Ctrl-C too
-            if earlier.exists():
-                os.replace(earlier, folder)
-            shutil.rmtree(made, ignore_errors=True)
-            raise
-        shutil.rmtree(earlier, ignore_errors=True)
-        return folder
+        return saving.write(folder, "run", self._tensors(), self._facts())
 
     def _tensors(self) -> dict[str, Tensor]:
         """Every array of the run under a name of its own."""
@@ -191,21 +164,14 @@ class Run:
             tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         if self.path:
             arrays |= {"path.steps": torch.as_tensor(self.path.steps), "path.weights": self.path.weights}
-        return {name: tensor.contiguous().clone() for name, tensor in {**arrays, **tensors}.items()}
+        return {**arrays, **tensors}
 
     def _facts(self) -> dict:
         """Everything of the run that is no array."""
         data = {name: getattr(self.data, name) for name in ("classes", "y_mean", "y_scale", "labels")}
         own = {name: getattr(self, name) for name in ("seconds", "diverged", "where", "lr_changes")}
-        model = repr(self._final)
-        return {
-            "format": FORMAT,
-            "torch": torch.__version__,
-            "model": model,
-            "spec": asdict(self.spec),
-            "data": data,
-            **own,
-        }
+        made = {"torch": torch.__version__, "model": repr(self._final), "spec": asdict(self.spec)}
+        return {**made, "data": data, **own}
 
     def __repr__(self) -> str:
         if self.diverged is not None:
@@ -230,12 +196,6 @@ def score_name(split: Split) -> str:
 
 HISTORY = ("loss", "test_step", "test_loss", "score")
 TENSORS = tuple(f.name for f in fields(Split) if f.type is Tensor)
-FILES = {"run.json", "run.safetensors"}
-
-
-def _digest(facts: dict, raw: bytes) -> str:
-    """The checksum of a saved run: of all that is in its two files."""
-    return hashlib.sha256(json.dumps(facts).encode() + raw).hexdigest()
 
 
 def load_run(folder: str | os.PathLike, model: nn.Module | None = None) -> Run:
@@ -248,24 +208,9 @@ def load_run(folder: str | os.PathLike, model: nn.Module | None = None) -> Run:
     Raises:
         ValueError: if the folder holds no run, or the run is damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    folder = Path(folder)
-    try:
-        facts = json.loads((folder / "run.json").read_text())
-        raw = (folder / "run.safetensors").read_bytes()
-        if facts["format"] != FORMAT:
-            raise ValueError(f"it is of format {facts['format']!r} and this labkit reads {FORMAT}")
-        if facts.pop("sha256") != _digest(facts, raw):
-            raise ValueError("its checksum differs")
-        tensors = load(raw)
-        spec = Spec.remembered(facts["spec"])
-        data = Split(**{name: tensors[f"data.{name}"] for name in TENSORS}, **_tupled(facts["data"], "labels"))
-    except OSError as error:
-        raise ValueError(f"{folder} holds no saved run: {Path(error.filename).name} is missing or shut.") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
-        raise ValueError(f"the run in {folder} cannot be read: {error}. Take another copy of it.") from None
+    tensors, facts = saving.read(folder, "run")
+    spec = Spec.remembered(facts["spec"])
+    data = Split(**{name: tensors[f"data.{name}"] for name in TENSORS}, **_tupled(facts["data"], "labels"))
     path = WeightPath(tensors["path.steps"].numpy(), tensors["path.weights"]) if "path.steps" in tensors else None
     modules = {}
     for name in ("final", "initial"):

@@ -10,7 +10,7 @@ from conftest import ROOT
 import labkit
 
 ORDER = [
-    "spec", "costs", "devices", "data", "losses", "optimizers", "network", "training", "pictures", "runs",
+    "spec", "costs", "devices", "data", "losses", "optimizers", "network", "training", "pictures", "saving", "runs",
     "landscape", "curvature", "frames", "charts", "figure", "controls", "screen", "renderer", "live",
     "reports", "bench", "bench_live", "doctor", "__main__",
 ]  # fmt: skip

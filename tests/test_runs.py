@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import labkit
-from labkit import runs
+from labkit import runs, saving
 from labkit.network import Residual
 from labkit.spec import Spec
 
@@ -499,7 +499,7 @@ def test_what_is_no_saved_run_is_refused(saved, tmp_path):
 
 
 def test_a_run_of_a_later_format_is_refused_as_such(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "FORMAT", 99)
+    monkeypatch.setattr(saving, "FORMAT", 99)
     folder = run.save(tmp_path / "run")
     monkeypatch.undo()
     assert "format 99" in refused(folder)
@@ -552,9 +552,9 @@ def test_an_interrupted_save_leaves_the_earlier_run_whole(run, saved, tmp_path, 
     if at == "save_file":
         monkeypatch.setattr(safetensors.torch, "save_file", stop)
     elif at == "write_text":
-        monkeypatch.setattr(runs.Path, "write_text", stop)
+        monkeypatch.setattr(saving.Path, "write_text", stop)
     else:
-        monkeypatch.setattr(runs.os, "replace", stop)
+        monkeypatch.setattr(saving.os, "replace", stop)
     other = labkit.train(SMALL.but(seed=1))
     with pytest.raises(type(error)):
         other.save(saved)
