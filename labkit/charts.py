@@ -89,8 +89,11 @@ def in_words(train: np.ndarray, test: np.ndarray, score: float, score_name: str)
     if not np.isfinite(test[-1]):
         return f"Training loss {now:.3g}, {trend(train)}; {score_name} {score:.2f}. There is no test set."
     parts = [f"Test loss {test[-1]:.3g}, {trend(test)}; {score_name} {score:.2f}"]
-    if test[-1] > 1.5 * now and test[-1] - now > 0.01 * train[0]:
-        parts.append(f"training loss {now:.3g} is well below it: the network knows its training points better")
+    apart = abs(test[-1] - now) > 0.01 * train[0]  # hardly anything is left to learn below that
+    if apart and test[-1] > 1.2 * now:
+        parts.append(f"training loss {now:.3g} is lower: the network knows its training points better")
+    elif apart and now > 1.2 * test[-1]:
+        parts.append(f"training loss {now:.3g} is higher: it is the mean of the latest batches")
     else:
         parts.append(f"training loss {now:.3g}: the two agree")
     return "; ".join(parts) + "."

@@ -120,14 +120,15 @@ class Controls:
         """
         if said["dataset"] == self.last.dataset:
             return {}  # what the person chose here is refused with its reason, not mended
-        back = {name: old for name, (old, new) in self._taken.items() if said[name] == new}
-        self._taken = {}
-        wanted = said | back
         trial = Spec(**said | {"loss": "mse", "batch_size": 0})
+        if not trial.known:
+            return {}  # only its reading tells what a csv makes impossible
+        back = {name: old for name, (old, new) in self._taken.items() if said[name] == new}
+        wanted = said | back
         mended = {}
-        if wanted["loss"] == "cross_entropy" and trial.known and not trial.known.classes:
+        if wanted["loss"] == "cross_entropy" and not trial.known.classes:
             mended["loss"] = "mse"
-        if trial.known and wanted["batch_size"] > trial.training_samples:
+        if wanted["batch_size"] > trial.training_samples:
             mended["batch_size"] = 0
         self._taken = {name: (wanted[name], new) for name, new in mended.items()}
         return {name: value for name, value in (back | mended).items() if said[name] != value}

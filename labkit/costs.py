@@ -80,6 +80,14 @@ def cost(spec: Spec, *, inputs: int | None = None, outputs: int | None = None, b
     )
 
 
+def data_bytes(spec: Spec) -> int:
+    """Bytes of a spec's data set in float32; 0 for a csv, which only its reading tells."""
+    if not spec.known:
+        return 0
+    row = (spec.known.inputs or spec.inputs) + max(1, spec.known.classes)
+    return FLOAT * (spec.known.size or spec.samples) * row
+
+
 def widest(spec: Spec, allowance: int, **ends: int) -> int:
     """Return the largest width whose training fits in `allowance` bytes, or 0."""
     low, high = 0, spec.width

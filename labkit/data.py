@@ -15,6 +15,7 @@ from labkit.costs import outputs_of
 from labkit.spec import CSV, Spec, check_batch, share_of
 
 STREAMS = {"data": 0, "init": 1, "batches": 2}  # what one seed drives, each from a generator of its own
+LARGEST = torch.finfo(torch.float32).max
 MOST_CLASSES = 20  # a target column of whole numbers with at most this many values is read as classes
 
 
@@ -60,7 +61,7 @@ class Split:
 
     def scale(self, x: Tensor) -> Tensor:
         """Turn raw inputs into what the network sees."""  # (N, inputs) → (N, inputs)
-        return (x - self.x_mean) / self.x_scale
+        return ((x - self.x_mean) / self.x_scale).float()
 
     def raw(self, x: Tensor) -> Tensor:
         """Turn what the network sees back into raw inputs."""  # (N, inputs) → (N, inputs)
@@ -88,18 +89,19 @@ def load_data(spec: Spec, data: tuple | None = None) -> Split:
         return _own(spec, *data)
     if spec.dataset.startswith(CSV):
         path = Path(spec.dataset.removeprefix(CSV))
-        table = _read_csv(path)
+        about = path.stat()
+        table = _read_csv(path, about.st_mtime_ns, about.st_size)
         try:
             return _own(spec, *table)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     maker = _MAKERS[spec.dataset]
-    x, y = maker(spec, generator(spec.seed, "data"))
+    rng = generator(spec.seed, "data")
+    x, y = maker(spec, rng)
     if spec.known.all_for_training:
         nothing = torch.zeros(1), torch.ones(1)
         return _split(spec, x, y, torch.arange(len(x)), spec.known.classes, scaling=nothing)
-    order = torch.randperm(len(x), generator=generator(spec.seed, "data"))
-    return _split(spec, x, y, order, spec.known.classes)
+    return _split(spec, x, y, torch.randperm(len(x), generator=rng), spec.known.classes)
 
 
 def _split(
@@ -110,15 +112,16 @@ def _split(
     check_batch(spec.batch_size, cut)
     train, test = order[:cut], order[cut:]
     mean, scale = scaling or _moments(x[train])
-    x = (x - mean) / scale
+    x = ((x - mean) / scale).float()
     y = _targets(y, classes, spec.loss)
     return Split(x[train], y[train], x[test], y[test], classes, mean, scale, **more)
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each column; a constant column keeps its scale."""
+    """Mean and standard deviation of each column, in float64; a constant column keeps its scale."""
+    x = x.double()
     deviation = x.std(0, correction=0)
-    return x.mean(0), torch.where(deviation > 1e-6, deviation, torch.ones(()))
+    return x.mean(0), torch.where(deviation > 1e-12 * x.abs().amax(0), deviation, 1.0)
 
 
 def _targets(y: Tensor, classes: int, loss: str) -> Tensor:
@@ -244,8 +247,12 @@ _MAKERS = {
 }
 
 
-def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read a table of numbers, last column the target; a first row of names is passed over."""
+@lru_cache(maxsize=1)
+def _read_csv(path: Path, changed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read a table of numbers, last column the target; again only if the file has changed.
+
+    A first row of names is passed over.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -277,7 +284,7 @@ def _read_row(path: Path, number: int, row: list[str], columns: int) -> list[flo
 
 def _is_number(cell: str) -> bool:
     try:
-        return abs(float(cell)) <= torch.finfo(torch.float32).max  # not so for nan
+        return abs(float(cell)) <= LARGEST  # not so for nan
     except ValueError:
         return False
 
@@ -286,16 +293,17 @@ def _own(spec: Spec, x: object, y: object) -> Split:
     """Split and scale a person's own inputs and targets."""
     x, y = _array("x", x), _array("y", y)
     x = x.reshape(len(x), -1)
+    values = None
     if y.ndim == 2 and y.shape[1] > 1:
-        y = _from_one_hot(y)
+        values, y = torch.arange(y.shape[1]).double(), _from_one_hot(y)
     y = y.reshape(-1)
     if len(x) != len(y):
         raise ValueError(f"x has {len(x)} rows and y has {len(y)}. Give one target for each row of inputs.")
     if len(x) < 2:
         raise ValueError(f"x has {len(x)} rows. Give at least 2, so that there is something to learn.")
-    values = y.unique()
-    if len(values) == 1:
-        raise ValueError(f"every target is {values[0]:g}: one class, nothing to learn. Give at least two values.")
+    if len(y.unique()) == 1:
+        raise ValueError(f"every target is {y[0]:.15g}: one class, nothing to learn. Give at least two values.")
+    values = y.unique() if values is None else values
     is_classes = bool((y == y.round()).all()) and len(values) <= MOST_CLASSES
     if spec.loss == "cross_entropy" and not is_classes:
         raise ValueError(
@@ -304,19 +312,20 @@ def _own(spec: Spec, x: object, y: object) -> Split:
         )
     order = torch.randperm(len(x), generator=generator(spec.seed, "data"))
     if is_classes:
-        return _split(spec, x, torch.searchsorted(values, y), order, len(values), labels=tuple(values.tolist()))
+        return _split(
+            spec, x, torch.searchsorted(values, y.contiguous()), order, len(values), labels=tuple(values.tolist())
+        )
     mean, scale = (float(part) for part in _moments(y[order[: share_of(len(y), spec.train_share)]]))
     return _split(spec, x, (y - mean) / scale, order, 0, y_mean=mean, y_scale=scale)
 
 
 def _array(name: str, values: object) -> Tensor:
-    """A person's array as float32, or a sentence about what is wrong with it."""
+    """A person's array as float64 until it is scaled, or a sentence about what is wrong with it."""
     try:
-        with np.errstate(over="ignore"):  # too large for a float32 is inf, and refused below
-            array = torch.as_tensor(np.asarray(values, dtype=np.float32))
+        array = torch.as_tensor(np.asarray(values, dtype=np.float64))
     except (TypeError, ValueError, RuntimeError) as error:  # the last: a tensor that requires a gradient
         raise ValueError(f"{name} is not an array of numbers: {error}") from None
-    if array.ndim == 0 or array.numel() == 0 or not array.isfinite().all():
+    if array.ndim == 0 or array.numel() == 0 or not (array.abs() <= LARGEST).all():
         raise ValueError(f"{name} must be an array of finite numbers, one row a sample; drop rows with gaps.")
     return array
 
@@ -324,4 +333,4 @@ def _array(name: str, values: object) -> Tensor:
 def _from_one_hot(y: Tensor) -> Tensor:
     if not (((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all()):
         raise ValueError(f"y has {y.shape[1]} columns and is not one-hot. Give one target a row, or one-hot classes.")
-    return y.argmax(1).float()
+    return y.argmax(1).double()

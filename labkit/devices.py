@@ -1,6 +1,7 @@
 """Which device, how many threads, how much memory is free, and why; it knows nothing of networks."""
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 
 WORK_PER_THREAD = 2e7  # floating-point operations in a step below which a second thread costs more than it brings
-_SETTING = threading.RLock()  # torch's thread count belongs to the whole process
+_SETTING = threading.RLock()  # torch sets its thread count for a thread, and some of its libraries for all of them
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def choose(name: str = "auto") -> Device:
         why = f"cpu ({found[taken]}): {why_not('cuda')}"
     else:
         why = f"{taken} ({found[taken]}): the fastest device that this machine has"
-    return Device(torch.device(taken), why)
+    index = torch.cuda.current_device() if taken == "cuda" else None  # which one is current differs among threads
+    return Device(torch.device(taken, index), why)
 
 
 def why_not(name: str) -> str:
@@ -93,6 +95,18 @@ def threads_for(flops: float) -> int:
         return int(max(1, min(torch.get_num_threads(), flops // WORK_PER_THREAD)))
 
 
+def thread_count() -> int:
+    """How many threads the calling thread computes with."""
+    with _SETTING:
+        return torch.get_num_threads()
+
+
+def adopt(count: int) -> None:
+    """Compute in this thread with the count of another: a new thread may begin with anything."""
+    with _SETTING:
+        torch.set_num_threads(count)
+
+
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
     """Compute with `count` CPU threads, then give the caller's setting back."""
@@ -110,11 +124,14 @@ def threads(count: int) -> Iterator[None]:
 def free_bytes(device: torch.device) -> int:
     """How many bytes of memory are free on a device."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # free for torch alone
+        return torch.cuda.mem_get_info(device)[0] + kept
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
-    import psutil  # only here, so that a machine whose GPU does the work can do without
-
+    try:
+        import psutil
+    except ImportError:  # torch alone is enough to train; this counts no caches that would be given back
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(psutil.virtual_memory().available, _container_bytes())
 
 

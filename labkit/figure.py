@@ -17,11 +17,14 @@ _SHOW = """
 const fresh = value => value !== null && typeof value === "object" && !Array.isArray(value) && !("bdata" in value);
 function merge(into, from) {
   for (const [key, value] of Object.entries(from)) {
-    if (fresh(value) && fresh(into[key])) merge(into[key], value);
-    else if (value === null) delete into[key];
-    else into[key] = value;
+    if (value === null) delete into[key];
+    else if (fresh(value)) {
+      if (!fresh(into[key])) into[key] = {};  // plotly drops objects that are empty
+      merge(into[key], value);
+    } else into[key] = value;
   }
 }
+const OPTIONS = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
 export default { render({ model, el }) {
   const plot = document.createElement("div");
   plot.className = "labkit-figure";
@@ -30,14 +33,15 @@ export default { render({ model, el }) {
   async function draw() {  // frames that come while one is drawn are merged and drawn together
     if (drawing) { waiting = true; return; }
     drawing = true;
-    do {
-      waiting = false;
-      figure.layout.datarevision = (figure.layout.datarevision || 0) + 1;
-      await Plotly.react(plot, figure.data, figure.layout, { responsive: true, displaylogo: false });
-      plot.dataset.frames = figure.layout.datarevision;
-      await new Promise(requestAnimationFrame);
-    } while (waiting);
-    drawing = false;
+    try {
+      do {
+        waiting = false;
+        figure.layout.datarevision = (figure.layout.datarevision || 0) + 1;
+        await Plotly.react(plot, figure.data, figure.layout, OPTIONS);
+        plot.dataset.frames = figure.layout.datarevision;
+        await new Promise(requestAnimationFrame);
+      } while (waiting);
+    } finally { drawing = false; }
   }
   function take(message) {
     if (message.figure) {

@@ -90,7 +90,6 @@ def blank() -> go.Figure:
         legend2={**legend, "x": 1, "xanchor": "right", "font": {"size": 12}},
         yaxis_title="loss",
         xaxis3_title="step",
-        uirevision="kept",  # a person's zoom survives the next frame
     )
     figure.update_xaxes(title_font_size=13)
     figure.update_yaxes(title_font_size=13, title_standoff=4)
@@ -160,14 +159,24 @@ def says(picture: object, discrete: bool = False) -> dict:
     return {"traces": {trace: {"x": single(picture.x), "y": single(picture.y)}}}
 
 
-def scenery(picture: object, points: object, score_name: str, log: bool, against: str) -> dict:
-    """Return the frame of everything that stays while a network learns: axes, data points, colours."""
+def scenery(picture: object, points: object, score_name: str, log: bool, against: str, *, zoom: int = 0) -> dict:
+    """Return the frame of everything that stays while a network learns: axes, data points, colours.
+
+    Args:
+        picture: What the network says.
+        points: The data.
+        score_name: What the score is.
+        log: Draw losses by powers of ten.
+        against: A key of `AGAINST`.
+        zoom: A person's zoom is kept from frame to frame until this changes.
+    """
     off = {"visible": False, "showlegend": False} | dict.fromkeys(("name", "legendrank", "legendgroup"))
     traces = {trace: off for trace in (HEAT, LINE, *POINTS)}
     draw = {"map": _map, "curve": _curve, "confusion": _confusion, "scatter": _scatter}[picture.kind]
     right, layout = draw(picture, points)
     low = 0 if score_name.endswith("accuracy") else -0.2
     layout |= {
+        "uirevision": zoom,
         "yaxis": {
             "type": "log" if log else "linear",
             "exponentformat": "power",

@@ -13,12 +13,15 @@ from collections.abc import Callable
 
 from labkit.controls import LIVE, Controls
 from labkit.costs import cost
+from labkit.devices import adopt, thread_count
 from labkit.runs import Run, recipe, run_of
 from labkit.screen import FINISHED, Screen, View
 from labkit.spec import RULES, Spec
 from labkit.training import Trainer, divergence
 
 FRAME = 0.1  # seconds between two pictures, at least
+DEAR = 9  # training gets this many times the time that a picture took,
+RARELY = 2.0  # but no picture is further off than so many seconds
 CHUNK = 0.03  # seconds that a chunk of training aims to take, so that a click never waits long
 PINS = 6
 
@@ -44,10 +47,11 @@ class Lab:
     """
 
     def __init__(self, spec: Spec | None = None, *, name: str = "main", data: tuple | None = None) -> None:
-        if name in _LABS:
-            _LABS[name].close()
         self.name, self.data = name, data
         self.trainer = Trainer(spec or Spec(), data=data)
+        if name in _LABS:
+            _LABS[name].close()
+        self._threads = thread_count()
         self.state = "idle"
         self.controls = Controls(self.trainer.spec, lambda: self._ask("settle"))
         self.screen = Screen(self.controls.view, self._ask)
@@ -152,6 +156,7 @@ class Lab:
     # For the worker alone
 
     def _work(self) -> None:
+        adopt(self._threads)
         while True:
             with self._bell:
                 if not self._commands and not self._closing:
@@ -194,7 +199,7 @@ class Lab:
 
     def _start(self) -> None:
         """Set the clocks of a run that begins."""
-        self._error = None
+        self._error, self._pace = None, 0.0
         self.trainer.finish()  # the first look at the test set, so that there is something to see
         self._chunk = 1  # steps to train at once
         self._forget_scene()
@@ -261,10 +266,12 @@ class Lab:
             self._finish_if_done()
 
     def _stop(self) -> None:
-        if self.state in ("running", "paused"):
-            self.state = "stopped"
-            self.trainer.total = max(1, self.trainer.step)  # so that training the run's spec gives the same run
+        if self.trainer.step == 0:
+            self._pause()  # there is no run yet
+        elif self.state in ("running", "paused"):
+            self.trainer.total = self.trainer.step  # so that training the run's spec gives the same run
             self._run = run_of(self.trainer)
+            self.state = "stopped"  # last: whoever waits for the run looks for this
 
     def _reset(self) -> bool:
         """Start over with what the controls say. Return whether that is possible."""
@@ -282,10 +289,17 @@ class Lab:
             self._warning = f"{PINS} runs are pinned already. Unpin them under Compare first."
             return
         run = run_of(self.trainer)
+        if any(
+            (pin.spec, pin.lr_changes, pin.steps) == (run.spec, run.lr_changes, run.steps)
+            for pin in self._pins.values()
+        ):
+            self._warning = "This run is pinned already. Change something, train, and pin that."
+            return
         self._pins = named([*self._pins.values(), run])
         self.screen.show_pins(self._pins)
 
     def _unpin(self) -> None:
+        self._warning = self._trouble()
         self._pins = {}
         self.screen.show_pins(self._pins)
 
@@ -304,7 +318,8 @@ class Lab:
         self._renderer = Renderer(self.screen)
 
     def _send(self) -> None:
-        self.screen.send_figure()
+        if self._renderer is not None:
+            self.screen.send_figure()
 
     def _redraw(self) -> None:
         self._resume()
@@ -355,11 +370,13 @@ class Lab:
     # Drawing
 
     def _draw(self) -> None:
-        now = time.perf_counter()
-        self._next_frame, self._stale = now + FRAME, False
+        began = time.perf_counter()
+        self._stale = False
         self.screen.show(self._view())
         if self._renderer is not None:
             self._renderer.draw(self.trainer, at_rest=self.state in FINISHED)
+        now = time.perf_counter()
+        self._next_frame = min(max(began + FRAME, now + DEAR * (now - began)), now + RARELY)
 
     def _view(self) -> View:
         trainer, spec = self.trainer, self.controls.last
@@ -375,7 +392,7 @@ class Lab:
             parameters=cost(trainer.spec, **ends).parameters,
             device=trainer.device.device.type,
             share=trainer.spec.but(steps=trainer.total).share(),
-            code=recipe(trainer.spec.but(steps=trainer.total), trainer.lr_changes),
+            code=recipe(trainer.spec.but(steps=trainer.total), trainer.lr_changes, trainer.own),
             pending=pending,
             warning=self._warning,
             note=self.controls.note,

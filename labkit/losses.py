@@ -65,10 +65,10 @@ def accuracy(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def r_squared(prediction: Tensor, target: Tensor) -> Tensor:
-    """Share of the targets' variance that each member explains; below 0 is worse than the mean."""  # (…, N, 1) → (…)
+    """Share of the targets' variance that is explained: below 0 is worse than the mean."""  # (…, N, 1) → (…)
     unexplained = (prediction - target).square().sum((-2, -1))
     total = (target - target.mean(-2, keepdim=True)).square().sum((-2, -1))
-    return 1 - unexplained / total
+    return torch.where(total > 0, 1 - unexplained / total, torch.nan)
 
 
 def score_of(classes: int) -> Callable[[Tensor, Tensor], Tensor]:

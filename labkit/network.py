@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 ROOT_2 = math.sqrt(2)
+SEED_STRIDE = 100_000_007  # more than a run has steps, so that no two seeds draw alike
 
 
 def _gelu(z: Tensor, out: Tensor) -> Tensor:
@@ -199,8 +200,11 @@ class ModuleNetwork:
 
     def __init__(self, module: nn.Module, device: torch.device, seed: int = 0) -> None:
         self.module = module.to(device)
-        self._passes = seed  # counted on from there, so that another seed draws otherwise
-        self._devices = [device] if device.type == "cuda" else []
+        self._seed = seed
+        self._passes = torch.zeros((), dtype=torch.int64)  # part of the state: going back, the same is drawn again
+        self._generators = [torch.default_generator]
+        if device.type == "cuda":
+            self._generators.append(torch.cuda.default_generators[device.index or 0])
         parameters = [p for p in module.parameters() if p.requires_grad]
         if not parameters:
             raise ValueError("the model has no parameters to train. Give one with requires_grad parameters.")
@@ -216,14 +220,20 @@ class ModuleNetwork:
 
     def state(self) -> list[Tensor]:
         """Return every tensor that training changes."""
-        return [self.theta, *self.module.buffers()]
+        return [self.theta, self._passes, *self.module.buffers()]
 
     def forward(self, x: Tensor, out: Tensor) -> Tensor:
         """Write the prediction in train mode into `out`, with its graph kept for `backward`."""  # (1, N, inputs)
+        before = [generator.get_state() for generator in self._generators]
+        for generator in self._generators:
+            generator.manual_seed(self._seed * SEED_STRIDE + int(self._passes))
         self._passes += 1
-        with torch.random.fork_rng(self._devices), torch.inference_mode(False), torch.enable_grad():
-            torch.manual_seed(self._passes)
-            self._prediction = self.module.train()(x[0].clone())
+        try:
+            with torch.inference_mode(False), torch.enable_grad():
+                self._prediction = self.module.train()(x[0].clone())
+        finally:
+            for generator, state in zip(self._generators, before, strict=True):
+                generator.set_state(state)
         check_answer(self._prediction, out[0])
         self.delta = torch.empty_like(out)
         return out.copy_(self._prediction.detach())

@@ -71,7 +71,7 @@ def kind_of(split: Split) -> str:
 
 def labels_of(split: Split) -> tuple[str, ...]:
     """Return the names of the classes."""
-    return tuple(f"{label:g}" for label in split.labels or range(split.classes))
+    return tuple(f"{label:.15g}" for label in split.labels or range(split.classes))
 
 
 def values_of(split: Split, y: Tensor) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Draws a trainer on a screen: the scene once a run, what moves as often as it is asked. It knows no threads."""
 
+import math
 import time
 
 from labkit import charts, frames
@@ -8,6 +9,7 @@ from labkit.runs import score_name
 from labkit.screen import Screen
 from labkit.training import Trainer
 
+MAP_POINTS, MAP_WORK = (24, 80), 4e8  # to a side of a map, and floating-point operations it may take
 SENTENCE = 1.0  # seconds between two sentences, so that a screen reader can finish
 
 
@@ -16,6 +18,7 @@ class Renderer:
 
     def __init__(self, screen: Screen) -> None:
         self.screen = screen
+        self._scenes = 0
         self.forget()
 
     def forget(self) -> None:
@@ -25,12 +28,13 @@ class Renderer:
 
     def draw(self, trainer: Trainer, *, at_rest: bool) -> None:
         """Draw what a trainer has come to, and say it if that is due; at rest it always is."""
-        picture = look(trainer.split, lambda x: trainer.predict(x)[0].cpu())
+        picture = look(trainer.split, lambda x: trainer.predict(x)[0].cpu(), _points(trainer))
         scene = []
         if self._thinned is None:
             self._thinned, self._seen = frames.Thinned(), 0
             words = score_name(trainer.split), self.screen.log.value, self.screen.against.value
-            scene = [frames.scenery(picture, points_of(trainer.split), *words)]
+            self._scenes += 1
+            scene = [frames.scenery(picture, points_of(trainer.split), *words, zoom=self._scenes)]
         self.screen.draw(*scene, self._histories(trainer), frames.says(picture, self.screen.discrete.value))
         now = time.perf_counter()
         if at_rest or now >= self._next_sentence:
@@ -51,3 +55,9 @@ class Renderer:
         test = [float(loss) for _, loss, _ in trainer.evaluations]
         score = float(trainer.evaluations[-1][2])
         self.screen.say(charts.in_words(self._thinned.curve()[1], test, score, score_name(trainer.split)))
+
+
+def _points(trainer: Trainer) -> int:
+    """How many points to a side of a map: fewer for a network whose every answer is dear."""
+    low, high = MAP_POINTS
+    return int(min(high, max(low, math.sqrt(MAP_WORK / (2 * trainer.network.theta.shape[1])))))

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from labkit import saving
-from labkit.costs import cost
+from labkit.costs import cost, data_bytes
 from labkit.data import Split
 from labkit.devices import choose, free_bytes
 from labkit.losses import Loss
 from labkit.network import count, to_module, torch_order
 from labkit.pictures import Picture, Points, look, points_of
-from labkit.spec import RULES, Spec
-from labkit.training import Trainer, divergence, same_ensemble
+from labkit.spec import RULES, Spec, Whole
+from labkit.training import DATA_COPIES, Trainer, divergence, same_ensemble
 
 ENSEMBLE_SHARE = 0.25  # of the free memory, for one ensemble
 UNKNOWN_ENSEMBLE = 64  # members at once where the data's width is known only once it is read
@@ -36,7 +36,8 @@ class WeightPath:
 
     Attributes:
         steps: when they were kept.  # (S,)
-        weights: in the order of `nn.utils.parameters_to_vector(run.model().parameters())`.  # (S, P)
+        weights: in the order of `nn.utils.parameters_to_vector(run.model().parameters())`, of a person's own
+            module the parameters that were trained.  # (S, P)
     """
 
     steps: np.ndarray
@@ -57,11 +58,12 @@ class Run:
         test_step: When the test set was looked at.  # (looks,)
         test_loss: Its loss; nan where there is no test set.  # (looks,)
         score: Its accuracy or R²; the training set's where there is no test set.  # (looks,)
-        seconds: Time spent training alone.
+        seconds: Time spent training alone; of a member of a list, its whole ensemble's.
         diverged: None, or the step at which the loss was no longer finite.
-        where: The device in words.
+        where: The kind of device: cpu, cuda or mps.
         lr_changes: (step, learning rate) for every change on the way.
         path: Weights along the way, when asked for.
+        own: Which of "data" and "model" were a person's own.
     """
 
     spec: Spec
@@ -75,6 +77,7 @@ class Run:
     where: str
     lr_changes: tuple[tuple[int, float], ...]
     path: WeightPath | None
+    own: tuple[str, ...]
     _final: nn.Module
     _initial: nn.Module
 
@@ -116,12 +119,14 @@ class Run:
         Raises:
             ValueError: if the inputs have another width than the data.
         """
-        x = torch.as_tensor(np.asarray(x, dtype=np.float32))
+        x = torch.as_tensor(np.asarray(x, dtype=np.float64))  # a timestamp has more digits than a float32
         if x.ndim != 2 or x.shape[1] != self.data.inputs:
             raise ValueError(f"x has shape {tuple(x.shape)}; this run takes (N, {self.data.inputs}).")
         with torch.no_grad():
             answer = self.model().eval()(self.data.scale(x))
-        return (answer * self.data.y_scale + self.data.y_mean).numpy()  # (N, outputs)
+        if self.data.classes:
+            return answer.numpy()
+        return (answer.double() * self.data.y_scale + self.data.y_mean).numpy()
 
     def classify(self, x: object) -> np.ndarray:
         """Return the class number that each raw input is given; labels as in a person's own table."""  # (N,)
@@ -129,7 +134,8 @@ class Run:
             raise ValueError(f"{self.spec.dataset} is a regression and has no classes; use run.predict(x).")
         answer = self.predict(x)
         number = (answer[:, 0] > 0).astype(int) if answer.shape[1] == 1 else answer.argmax(1)
-        return np.asarray(self.data.labels)[number] if self.data.labels else number
+        labels = np.asarray(self.data.labels or range(self.data.classes))
+        return (labels.astype(int) if (labels == labels.round()).all() else labels)[number]
 
     def picture(self, points: int = 80) -> Picture:
         """Return what the network says of its data, as arrays: a map, a curve, a confusion matrix or a scatter."""
@@ -146,7 +152,7 @@ class Run:
 
     def code(self) -> str:
         """Return the Python that makes this run again."""
-        return recipe(self.spec.but(steps=max(1, self.steps)), self.lr_changes)
+        return recipe(self.spec.but(steps=max(1, self.steps)), self.lr_changes, self.own)
 
     def save(self, folder: str | os.PathLike) -> Path:
         """Write the run to a folder as safetensors and JSON; an earlier one there goes only once this one is whole.
@@ -169,7 +175,7 @@ class Run:
     def _facts(self) -> dict:
         """Everything of the run that is no array."""
         data = {name: getattr(self.data, name) for name in ("classes", "y_mean", "y_scale", "labels")}
-        own = {name: getattr(self, name) for name in ("seconds", "diverged", "where", "lr_changes")}
+        own = {name: getattr(self, name) for name in ("seconds", "diverged", "where", "lr_changes", "own")}
         made = {"torch": torch.__version__, "model": repr(self._final), "spec": asdict(self.spec)}
         return {**made, "data": data, **own}
 
@@ -183,10 +189,14 @@ class Run:
         )
 
 
-def recipe(spec: Spec, lr_changes: Sequence[tuple[int, float]]) -> str:
-    """Return the Python that trains a spec, changes of the learning rate on the way included."""
+def recipe(spec: Spec, lr_changes: Sequence[tuple[int, float]], own: Sequence[str] = ()) -> str:
+    """Return the Python that trains a spec, changes of the learning rate on the way included.
+
+    A person's own data and model have no text: they stand as the names `data`, a pair (x, y), and `model`.
+    """
     changes = f", lr_changes={list(lr_changes)}" if lr_changes else ""
-    return f"import labkit\n\nrun = labkit.train({spec.code()}{changes})\nrun"
+    given = "".join(f", {name}={name}" for name in own)
+    return f"import labkit\n\nrun = labkit.train({spec.code()}{given}{changes})\nrun"
 
 
 def score_name(split: Split) -> str:
@@ -219,7 +229,8 @@ def load_run(folder: str | os.PathLike, model: nn.Module | None = None) -> Run:
     changes = tuple((step, lr) for step, lr in facts["lr_changes"])
     history = {name: tensors[f"history.{name}"].numpy() for name in HISTORY}
     kept = {name: facts[name] for name in ("seconds", "diverged", "where")}
-    return Run(spec=spec, data=data, path=path, lr_changes=changes, **history, **kept, **modules)
+    own = tuple(facts["own"])
+    return Run(spec=spec, data=data, path=path, lr_changes=changes, own=own, **history, **kept, **modules)
 
 
 def _tupled(facts: dict, name: str) -> dict:
@@ -254,22 +265,25 @@ def train(
         model: Any `nn.Module` in place of the spec's network; a deep copy is trained, by autograd.
         data: A person's own `(x, y)`, split and scaled as the spec says.
         snapshots: How many times along the way the weights are kept, for `run.path`.
-        lr_changes: (step, learning rate) for every change on the way, in order.
+        lr_changes: (step, learning rate) for every change on the way.
 
     Returns:
         A `Run`; for a list, a list in the same order.
 
     Raises:
-        ValueError: if a choice, the data or the model cannot be used, before anything is started.
+        ValueError: if a choice, the data or the model cannot be used.
         DoesNotFit: if a run needs more memory than its device has free.
     """
     specs = list(spec) if isinstance(spec, Iterable) else [spec]
     for each in specs:
         if not isinstance(each, Spec):
             raise ValueError(f"train takes a Spec or a list of them, not {each!r}. Write labkit.Spec(…).")
-    changes = [(int(step), RULES["lr"].check("lr", lr)) for step, lr in lr_changes]
+    changes = _checked(lr_changes)
     own = {"data": data, "model": model, "snapshots": snapshots}
-    groups = [group for key in dict.fromkeys(map(same_ensemble, specs)) for group in _groups(specs, key, own)]
+    alike: dict[Spec, list[int]] = {}
+    for place, each in enumerate(specs):
+        alike.setdefault(same_ensemble(each), []).append(place)
+    groups = [group for key, places in alike.items() for group in _groups(key, places, own)]
     runs: list[Run | None] = [None] * len(specs)
     total = sum(specs[group[0]].steps for group in groups)
     with tqdm(total=total, unit="step", delay=2, leave=False) as bar:
@@ -281,14 +295,19 @@ def train(
     return runs[0] if isinstance(spec, Spec) else runs
 
 
-def _groups(specs: list[Spec], key: Spec, own: dict) -> Iterator[list[int]]:
+def _checked(lr_changes: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Return the changes of the learning rate in order, or say what is wrong with them."""
+    step = Whole("", 0, RULES["steps"].high)
+    return sorted((step.check("step", at), RULES["lr"].check("lr", lr)) for at, lr in lr_changes)
+
+
+def _groups(key: Spec, places: list[int], own: dict) -> Iterator[list[int]]:
     """Yield the places of the specs that make one ensemble, in ensembles that fit in memory."""
-    places = [place for place, each in enumerate(specs) if same_ensemble(each) == key]
     if own["model"] is not None:
         many = 1
     elif key.known and own["data"] is None:
         free = free_bytes(choose(key.device).device)
-        many = max(1, int(ENSEMBLE_SHARE * free) // cost(key).bytes_training)
+        many = max(1, int(ENSEMBLE_SHARE * free) // (cost(key).bytes_training + DATA_COPIES * data_bytes(key)))
     else:
         many = UNKNOWN_ENSEMBLE
     yield from (places[start : start + many] for start in range(0, len(places), many))
@@ -339,6 +358,7 @@ def run_of(trainer: Trainer, member: int = 0) -> Run:
         where=trainer.device.device.type,
         lr_changes=tuple(trainer.lr_changes),
         path=path,
+        own=trainer.own,
         _final=_trained_module(trainer) if general else module(trainer.theta_of(member)),
         _initial=trainer.initial if general else module(trainer.initial[member]),
     )

@@ -33,7 +33,13 @@ SPEED_HELP = "how fast to train while you watch; the numbers are the same, and s
 DISCRETE_HELP = "colour the map by the answer alone, not by how sure the network is"
 TABS = ("Learning", "Compare", "Share")
 STYLE = """<style>
+.labkit {container-type: inline-size}
 .labkit-controls {flex: 0 0 262px; padding-right: 14px}
+@container (max-width: 760px) {
+  .labkit-main {flex-direction: column}
+  .labkit-controls {flex: 0 0 auto; flex-flow: row wrap; column-gap: 12px}
+  .labkit-controls > .widget-vbox {flex: 1 1 210px}
+}
 .labkit-controls .labkit-heading {color: var(--jp-ui-font-color1); font-size: 14px}
 .labkit-controls .widget-readout {min-width: 46px}
 .labkit-right {flex: 1 1 0; min-width: 0}
@@ -56,12 +62,14 @@ class Ready(anywidget.AnyWidget):
     """
 
     _esm = """export default { render({ model, el }) {
-      const suppress = event => event.target.setAttribute("data-lm-suppress-shortcuts", "true");
-      const attach = () => el.isConnected
-        ? el.closest(".labkit").addEventListener("focusin", suppress)
-        : requestAnimationFrame(attach);
-      attach();
+      const suppress = event => {
+        if (!el.closest(".labkit")?.contains(event.target)) return;
+        const plain = !(event.ctrlKey || event.metaKey || event.altKey);
+        event.target.toggleAttribute("data-lm-suppress-shortcuts", plain);
+      };
+      window.addEventListener("keydown", suppress, true);  // before JupyterLab, which listens on the document
       model.send("ready");
+      return () => window.removeEventListener("keydown", suppress, true);
     } }"""
 
 
@@ -126,7 +134,7 @@ class Screen:
         self._make_options()
         self.ready = Ready()
         self.ready.on_msg(lambda widget, content, buffers: self.ask("show"))
-        self._charts = widgets.VBox([widgets.HTML("<i>The charts are on their way …</i>")])
+        self._charts = widgets.VBox([widgets.HTML(WAIT)])
         self._compare = widgets.Output()
         self._table = widgets.HTML(NO_PINS)
         clear = widgets.Button(description="Unpin all", tooltip="forget the pinned runs")
@@ -141,7 +149,9 @@ class Screen:
         )
         right = widgets.VBox([_row(*self.buttons.values(), self.speed), self.status, self.tabs, self.sentence])
         right.add_class("labkit-right")
-        self.view = widgets.VBox([widgets.HTML(STYLE), widgets.HBox([self.controls, right]), self.ready])
+        main = widgets.HBox([self.controls, right])
+        main.add_class("labkit-main")
+        self.view = widgets.VBox([widgets.HTML(STYLE), main, self.ready])
         self.view.add_class("labkit")
 
     def _make_options(self) -> None:
@@ -254,6 +264,7 @@ def _close(*queue: widgets.Widget) -> None:
                 part.close()
 
 
+WAIT = "<i>The charts are on their way. While other cells of the notebook run, they wait for those.</i>"
 NO_PINS = "Pin up to six runs with the button <b>Pin</b> above; they are compared here, against steps and seconds."
 
 

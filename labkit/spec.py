@@ -269,7 +269,8 @@ class Spec:
         """
         for name in changes.keys() - RULES.keys():
             raise ValueError(f"{name!r} is not a choice of Spec: {', '.join(RULES)}.{nearest(name, list(RULES))}")
-        return dataclasses.replace(self, **changes)
+        choices = {name: getattr(self, name) for name in RULES} | changes
+        return Spec(**choices) if "dataset" in changes else Spec.remembered(choices)  # a csv may have moved since
 
     @property
     def changed(self) -> dict[str, object]:

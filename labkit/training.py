@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit import devices
-from labkit.costs import FLOAT, cost, widest
+from labkit.costs import FLOAT, cost, data_bytes, widest
 from labkit.data import Split, generator, load_data
 from labkit.losses import Loss, as_columns, score_of
 from labkit.network import ModuleNetwork, Network, check_answer, draw
@@ -44,6 +44,11 @@ def next_evaluation(step: int) -> int:
     return (step // stride + 1) * stride
 
 
+def scheduled(step: int) -> bool:
+    """Whether the test set is looked at by schedule at a step."""
+    return step == 0 or next_evaluation(step - 1) == step
+
+
 def divergence(step: int | None, losses: Sequence[float]) -> str:
     """Say how a run diverged at `step`, or nothing if it did not."""
     if step is None:
@@ -69,6 +74,7 @@ class Trainer:
         total: where training ends; may be moved while it goes on.
         seconds: time spent training, evaluations aside.
         diverged: for each member None, or the step at which its loss was no longer finite.
+        own: which of "data" and "model" are a person's own.
         wants_graph: whether whole blocks of steps are replayed as one CUDA graph; the numbers are the same.
 
     Raises:
@@ -84,11 +90,14 @@ class Trainer:
         model: nn.Module | None = None,
         snapshots: int = 0,
     ) -> None:
+        if isinstance(snapshots, bool) or not isinstance(snapshots, int) or snapshots < 0:
+            raise ValueError(f"snapshots={snapshots!r} is not allowed: snapshots takes a whole number from 0.")
         self.specs = [spec] if isinstance(spec, Spec) else list(spec)
         self.spec = self.specs[0]
         if any(same_ensemble(each) != same_ensemble(self.spec) for each in self.specs):
             raise ValueError(f"one ensemble may differ in {', '.join(FREE_AMONG_MEMBERS)} only; use labkit.train([…]).")
         self.device = devices.choose(self.spec.device)
+        self.own = tuple(name for name, given in (("data", data), ("model", model)) if given is not None)
         if data is None:
             _check_data(self.specs)
         made: dict[Spec, Split] = {}
@@ -102,7 +111,8 @@ class Trainer:
         self.snapshots: list[tuple[int, Tensor]] = []  # (step, theta (members, P))
         ends = max(1, snapshots - 1)
         self._snapshot_steps = sorted({round(k * self.spec.steps / ends) for k in range(snapshots)}, reverse=True)
-        self._losses: list[Tensor] = []  # (steps, members) each
+        self._losses = torch.empty(0, len(self.specs))  # grows by doubling; the first `_recorded` rows are losses
+        self._recorded = 0
         self._set_up(model)
 
     # What is made once
@@ -200,6 +210,7 @@ class Trainer:
         end = min(self.step + steps, self.total)
         with torch.inference_mode(), devices.threads(self.threads):
             while self.step < end and not self.done:
+                self._forget_extra_look()
                 if not self.evaluations or next_evaluation(self.evaluations[-1][0]) <= self.step:
                     self._evaluate()
                 self._keep_snapshot()
@@ -210,6 +221,11 @@ class Trainer:
                 self._train_until(min(stops))
                 self.seconds += time.perf_counter() - began
             self._keep_snapshot()
+
+    def _forget_extra_look(self) -> None:
+        """Drop a look that `finish` took off schedule: training goes on, and a history follows from its spec alone."""
+        if self.evaluations and self.evaluations[-1][0] == self.step and not scheduled(self.step):
+            self.evaluations.pop()
 
     @property
     def lr(self) -> float:
@@ -224,6 +240,8 @@ class Trainer:
         """
         lr = RULES["lr"].check("lr", lr)
         self._lr.fill_(lr)
+        if self.lr_changes and self.lr_changes[-1][0] == self.step:
+            self.lr_changes.pop()  # no step was made with it
         self.lr_changes.append((self.step, lr))
         if self.step < self._block_start + self.block:
             self._schedule()
@@ -259,7 +277,7 @@ class Trainer:
         with devices.threads(1):  # a mean shared among threads would depend on how many steps are looked at
             block = slice(first, last)
             losses = self.loss.values(self._predictions[block], self._batch_y[block]).cpu()  # (steps, members)
-        self._losses.append(losses)
+        self._record(losses)
         if not losses.isfinite().all():
             self._diverge(losses, first, before, previous)
         self.step = self._block_start + last if None in self.diverged else max(self.diverged)
@@ -286,7 +304,7 @@ class Trainer:
             torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
             try:
-                with torch.cuda.graph(graph):
+                with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may go on with theirs
                     self._run_steps(0, self.block)
                 self._graph = graph
             except RuntimeError:  # this device or driver captures no graphs: the plain way gives the same numbers
@@ -330,9 +348,17 @@ class Trainer:
 
     def loss_of(self, member: int = 0) -> Tensor:
         """Return the training loss before each update, up to a divergence."""  # (steps,)
-        losses = torch.cat(self._losses) if self._losses else torch.empty(0, len(self.specs))
-        self._losses = [losses]
-        return losses[: self.diverged[member], member]
+        return self._losses[: self._recorded][: self.diverged[member], member]
+
+    def _record(self, losses: Tensor) -> None:
+        """Append losses."""  # (steps, members)
+        end = self._recorded + len(losses)
+        if end > len(self._losses):
+            grown = torch.empty(2 * end, len(self.specs))
+            grown[: self._recorded] = self._losses[: self._recorded]
+            self._losses = grown
+        self._losses[self._recorded : end] = losses
+        self._recorded = end
 
     def theta_of(self, member: int = 0) -> Tensor:
         """Return the parameters: the last ones, or the last with a finite loss."""  # (P,)
@@ -346,10 +372,28 @@ class Trainer:
             return torch.cat([self.network.predict(part) for part in x.split(room, 1)], 1)
 
     def finish(self) -> None:
-        """Look at the test set where training stands, unless that was just done."""
+        """Look at the test set where training stands, unless that was just done.
+
+        At the last step this is also where a last update that broke the weights comes to light.
+        """
         if None in self.diverged and (not self.evaluations or self.evaluations[-1][0] != self.step):
             with torch.inference_mode():
                 self._evaluate()
+        if self.step >= self.total:
+            self._check_last_update()
+
+    def _check_last_update(self) -> None:
+        """No step follows the last one to show a loss that is no longer finite: look at the weights and the test."""
+        finite = self.network.theta.isfinite().all(1).cpu()
+        if self._x_test.shape[1]:
+            finite &= self.evaluations[-1][1].isfinite()
+        for member in (~finite).nonzero().flatten().tolist():
+            if self.diverged[member] is None:
+                self.diverged[member] = self.step
+                self._kept[member] = self._previous[member].clone()
+        if None not in self.diverged:
+            for member, theta in self._kept.items():
+                self.network.theta[member] = theta
 
     def _evaluate(self) -> None:
         """Record test loss and score; without a test set the score is the training set's."""
@@ -358,8 +402,9 @@ class Trainer:
         x, y = (self._x_test, self._y_test) if tested else (self._x, self._y)
         prediction = self.predict(x)
         check_answer(prediction[0], y[0])
-        loss = self.loss.values(prediction, y).cpu() if tested else torch.full((len(self.specs),), math.nan)
-        self.evaluations.append((self.step, loss, score(prediction, y).cpu()))
+        with devices.threads(1):  # a mean shared among threads would depend on how many there are
+            loss = self.loss.values(prediction, y).cpu() if tested else torch.full((len(self.specs),), math.nan)
+            self.evaluations.append((self.step, loss, score(prediction, y).cpu()))
 
     def _keep_snapshot(self) -> None:
         if self._snapshot_steps and self._snapshot_steps[-1] == self.step:
@@ -372,16 +417,12 @@ class Trainer:
 def _check_data(specs: list[Spec]) -> None:
     """Refuse data that are too big to be made."""
     spec = specs[0]
-    if not spec.known:
-        return
-    sets = len({(each.seed, each.noise) for each in specs})
-    row = sets * DATA_COPIES * FLOAT * ((spec.known.inputs or spec.inputs) + max(1, spec.known.classes))
-    rows = spec.known.size or spec.samples
+    need = DATA_COPIES * data_bytes(spec) * len({(each.seed, each.noise) for each in specs})
     free = int(USABLE * devices.free_bytes(torch.device("cpu")))
-    if rows * row > free:
+    if need > free:
         raise DoesNotFit(
-            f"samples={rows} is not allowed here: making the data needs {rows * row:,} bytes and the memory has "
-            f"{free:,} bytes free for it; {free // row:,} samples would fit."
+            f"samples={spec.samples} is not allowed here: making the data needs {need:,} bytes and the memory has "
+            f"{free:,} bytes free for it; {spec.samples * free // need:,} samples would fit."
         )
 
 
@@ -407,6 +448,6 @@ class _Order:
         while have < many:
             parts.append(torch.randperm(self._samples, generator=self._rng))
             have += self._samples
-        joined = torch.cat(parts)
+        joined = parts[0] if len(parts) == 1 else torch.cat(parts)
         self._left = joined[many:]
         return joined[:many]

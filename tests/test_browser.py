@@ -150,6 +150,25 @@ def test_runs_are_pinned_compared_and_shared(small, page):
     assert page.errors == []
 
 
+def test_the_charts_follow_from_one_data_set_to_the_next(small, page):
+    lab = small
+    page.locator(".labkit-right select").select_option(label="full speed")
+    frames = page.locator(".labkit-figure")
+    for dataset in ("plane", "digits", "chebyshev", "teacher", "moons"):
+        lab.control("dataset").locator("select").select_option(label=dataset)
+        lab.until(lambda: "Reset to apply" in lab.button("Reset").inner_text())
+        lab.button("Reset").click()
+        lab.until(lambda: lab.status().startswith("idle"))
+        lab.button("Train").click()
+        lab.until(lambda: lab.status().startswith("done"))
+        page.get_by_label("log scale").click()
+        page.wait_for_timeout(500)
+        before = int(frames.get_attribute("data-frames"))
+        page.get_by_label("log scale").click()
+        lab.until(lambda before=before: int(frames.get_attribute("data-frames")) > before)
+    assert page.errors == []
+
+
 # What the map shows, however large it is drawn.
 SHADES = (
     """() => JSON.stringify(document.querySelector('.labkit-figure').data.find(trace => trace.type === 'heatmap').z)"""

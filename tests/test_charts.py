@@ -251,7 +251,7 @@ def test_the_sentence_of_a_run_whose_curves_agree():
 def test_the_sentence_of_a_run_that_knows_its_training_points_better():
     said = charts.in_words(FALLING, RISING, 0.5, "test R²")
     assert "Test loss 1, rising" in said and "test R² 0.50" in said
-    assert "training loss 0.0105 is well below it: the network knows its training points better." in said
+    assert "training loss 0.0105 is lower: the network knows its training points better." in said
 
 
 def test_the_sentence_of_a_run_without_a_test_set():

@@ -143,7 +143,7 @@ def test_the_teacher_answers_with_mean_0_and_variance_1():
 def test_no_network_beats_the_noise_of_the_teacher():
     spec = spec_of("teacher", inputs=5, noise=0.3, samples=10_000)
     split = load_data(spec)
-    floor = (teacher(5)(split.raw(split.x_test)) - split.y_test[:, 0]).square().mean().item()
+    floor = (teacher(5)(split.raw(split.x_test).float()) - split.y_test[:, 0]).square().mean().item()
     assert floor == pytest.approx(0.3**2, rel=0.1)
 
 
@@ -371,3 +371,28 @@ def test_numbers_far_from_zero_are_standardised_too():
     assert split.x_train.mean().item() == pytest.approx(0, abs=1e-2)
     assert split.x_train.std(correction=0).item() == pytest.approx(1, abs=1e-2)
     assert math.isfinite(split.x_test.sum().item())
+
+
+def test_small_differences_on_a_large_offset_are_not_lost():
+    x = 1e8 + np.linspace(0, 1, 1000)
+    split = load_data(Spec(loss="mse"), (x, 1e9 + np.linspace(0, 1e-3, 1000)))
+    assert len(split.x_train.unique()) == len(split.x_train)
+    assert split.y_train.std(correction=0).item() == pytest.approx(1, rel=1e-3)
+
+
+def test_small_units_are_scaled_like_any_other():
+    split = load_data(Spec(loss="mse"), (1e-7 * np.arange(100.0), 1e-7 * np.arange(100.0) ** 2))
+    assert split.x_train.std(correction=0).item() == pytest.approx(1, rel=1e-5)
+    assert split.y_train.std(correction=0).item() == pytest.approx(1, rel=1e-5)
+
+
+def test_long_labels_keep_every_digit():
+    labels = np.repeat([20240101, 20240102, 20240103], 20)
+    split = load_data(Spec(batch_size=0), (np.arange(60.0), labels))
+    assert split.labels == (20240101, 20240102, 20240103)
+
+
+def test_one_hot_targets_keep_the_classes_that_are_not_there():
+    one_hot = np.eye(5)[np.arange(60) % 3]
+    split = load_data(Spec(batch_size=0), (np.arange(60.0), one_hot))
+    assert split.classes == split.outputs == 5

@@ -696,12 +696,13 @@ def test_pins_are_at_most_six_told_apart_and_put_in_a_table(make):
     assert lab._pins == {} and lab.screen._compare.outputs == () and "Pin up to six" in lab.screen._table.value
 
 
-def test_two_equal_runs_get_two_names(make):
+def test_the_same_run_is_pinned_once(make):
     lab = make(SMALL.but(steps=5))
     click(lab, "Train")
     lab.result()
     click(lab, "Pin", "Pin")
-    assert len(lab._pins) == 2
+    quiet(lab)
+    assert len(lab._pins) == 1 and "pinned already" in words(lab)
 
 
 def test_a_running_training_can_be_pinned_and_goes_on(make):
@@ -824,3 +825,17 @@ def test_the_figure_that_a_new_front_end_gets_is_the_one_drawn_so_far(make, wire
     assert figure["data"][0]["name"] == "train" and whole[3] < 100_000
     steps = np.frombuffer(base64.b64decode(figure["data"][1]["x"]["bdata"]), np.float32)
     assert np.array_equal(steps, run.test_step.astype(np.float32))
+
+
+@pytest.mark.parametrize("how", ["run", "result"])
+def test_who_waits_for_a_run_gets_it_when_it_is_stopped(make, how):
+    lab = make(LONG)
+    got = []
+    if how == "result":
+        click(lab, "Train")
+    waiter = threading.Thread(target=lambda: got.append(getattr(lab, how)()))
+    waiter.start()
+    until(lambda: lab.trainer.step > 20)
+    lab.screen.buttons["Stop"].click()
+    waiter.join(10)
+    assert len(got) == 1 and 20 < got[0].steps < LONG.steps

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 import labkit
-from labkit import runs, saving
+from labkit import runs, saving, training
+from labkit.costs import data_bytes
 from labkit.network import Residual
 from labkit.spec import Spec
 
@@ -304,7 +305,8 @@ def test_a_list_too_big_for_one_ensemble_is_parted(monkeypatch):
     made = []
     inner = runs.Trainer
     monkeypatch.setattr(runs, "Trainer", lambda specs, **own: (made.append(len(specs)), inner(specs, **own))[1])
-    monkeypatch.setattr(runs, "free_bytes", lambda device: 4 * 3 * labkit.cost(SMALL).bytes_training)
+    each = labkit.cost(SMALL).bytes_training + training.DATA_COPIES * data_bytes(SMALL)
+    monkeypatch.setattr(runs, "free_bytes", lambda device: 4 * 3 * each)
     specs = [SMALL.but(seed=seed) for seed in range(8)]
     assert [run.spec for run in labkit.train(specs)] == specs
     assert made == [3, 3, 2]
@@ -564,3 +566,33 @@ def test_an_interrupted_save_leaves_the_earlier_run_whole(run, saved, tmp_path, 
     assert os.listdir(tmp_path) == ["run"]
     other.save(saved)
     check_same(other, labkit.load_run(saved))
+
+
+def test_a_csv_that_goes_away_while_training_costs_nothing(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(f"{row},{row % 3},{row % 2}" for row in range(30)))
+    trainer = runs.Trainer(SMALL.but(dataset=f"csv:{table}"))
+    table.unlink()
+    trainer.advance(5)
+    run = runs.run_of(trainer)
+    assert run.steps == 5 and str(table) in run.code()
+
+
+def test_the_code_of_a_run_of_own_data_says_that_they_are_needed():
+    x, y = np.arange(40.0), np.arange(40) % 2
+    run = labkit.train(SMALL.but(steps=3), data=(x, y))
+    assert "data=data" in run.code()
+    found = {"data": (x, y)}
+    exec(run.code().removesuffix("run"), found)
+    assert np.array_equal(found["run"].loss, run.loss)
+
+
+@pytest.mark.parametrize("wrong", [[(5.9, 0.1)], [(-1, 0.1)], [(5, -0.1)], [(True, 0.1)]])
+def test_changes_of_the_learning_rate_are_checked(wrong):
+    with pytest.raises(ValueError, match="is not allowed"):
+        labkit.train(SMALL, lr_changes=wrong)
+
+
+def test_changes_of_the_learning_rate_may_come_in_any_order():
+    one, other = (labkit.train(SMALL, lr_changes=c) for c in ([(5, 0.2), (20, 0.1)], [(20, 0.1), (5, 0.2)]))
+    assert np.array_equal(one.loss, other.loss) and one.lr_changes == ((5, 0.2), (20, 0.1))

@@ -593,3 +593,34 @@ def test_dropout_follows_from_the_seed_and_leaves_the_global_generator_alone():
 def test_data_that_are_no_pair_are_refused_in_a_sentence():
     with pytest.raises(ValueError, match=r"data must be a pair \(x, y\)"):
         Trainer(SMALL, data=torch.ones(10, 2))
+
+
+def test_a_last_update_that_breaks_the_weights_is_a_divergence():
+    spec = Spec(dataset="plane", loss="mse", optimizer="sgd", lr=1e20, steps=1)
+    trainer = Trainer(spec)
+    trainer.advance(1)
+    trainer.finish()
+    assert trainer.diverged == [1] and trainer.done
+    assert torch.equal(trainer.theta_of(), trainer.initial[0])  # the weights of the last finite loss
+
+
+def test_a_look_between_two_of_the_schedule_leaves_no_trace():
+    looked, plain = Trainer(SMALL), Trainer(SMALL)
+    looked.advance(37)
+    looked.finish()
+    for trainer in (looked, plain):
+        trainer.advance(10_000)
+        trainer.finish()
+    assert [step for step, *_ in looked.evaluations] == [step for step, *_ in plain.evaluations]
+
+
+def test_a_dropout_module_goes_back_to_the_weights_of_its_last_finite_loss():
+    model = nn.Sequential(nn.Linear(2, 16), nn.Dropout(0.5), nn.ReLU(), nn.Linear(16, 1))
+    spec = Spec(dataset="plane", loss="mse", optimizer="sgd", lr=3.0, batch_size=32, steps=500)
+    broken = Trainer(spec, model=model)
+    broken.advance(500)
+    (at,) = broken.diverged
+    assert at is not None and at > 1
+    short = Trainer(spec.but(steps=at - 1), model=model)
+    short.advance(at - 1)
+    assert torch.equal(broken.theta_of(), short.theta_of())
