@@ -120,8 +120,8 @@ def _split(
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each column, in float64; a constant column keeps its scale."""
     x = x.double()
-    deviation = x.std(0, correction=0)
-    return x.mean(0), torch.where(deviation > 1e-12 * x.abs().amax(0), deviation, 1.0)
+    constant = x.amax(0) == x.amin(0)
+    return x.mean(0), torch.where(constant, 1.0, x.std(0, correction=0))
 
 
 def _targets(y: Tensor, classes: int, loss: str) -> Tensor:

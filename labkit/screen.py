@@ -35,14 +35,15 @@ TABS = ("Learning", "Compare", "Share")
 STYLE = """<style>
 .labkit {container-type: inline-size}
 .labkit-controls {flex: 0 0 262px; padding-right: 14px}
-@container (max-width: 760px) {
-  .labkit-main {flex-direction: column}
-  .labkit-controls {flex: 0 0 auto; flex-flow: row wrap; column-gap: 12px}
-  .labkit-controls > .widget-vbox {flex: 1 1 210px}
-}
 .labkit-controls .labkit-heading {color: var(--jp-ui-font-color1); font-size: 14px}
 .labkit-controls .widget-readout {min-width: 46px}
 .labkit-right {flex: 1 1 0; min-width: 0}
+@container (max-width: 760px) {
+  .labkit-main {flex-direction: column}
+  .labkit-right {flex: 0 0 auto; order: -1}
+  .labkit-controls {flex: 0 0 auto; flex-flow: row wrap; column-gap: 12px}
+  .labkit-controls > .widget-vbox {flex: 1 1 210px}
+}
 .labkit-right .jupyter-button {width: auto; min-width: 74px; flex: 0 0 auto}
 .labkit-row {flex-flow: row wrap; align-items: center; column-gap: 8px}
 .labkit-line {font-variant-numeric: tabular-nums; line-height: 1.5}

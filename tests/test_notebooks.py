@@ -272,3 +272,10 @@ def test_errors_that_papermill_does_not_see_are_found(reports):
     assert report.done.returncode == 0
     in_thread, in_widget = report.hidden_errors()
     assert "ZeroDivisionError" in in_thread and "in a widget" in in_widget
+
+
+def test_the_solution_of_the_playground_solves_its_exercise():
+    (text,) = [cell.source for cell in read("01_playground").cells if "<summary>A solution</summary>" in cell.source]
+    spec = eval(re.search(r"`(labkit\.Spec\(.+?\))`", text)[1])
+    assert labkit.cost(spec).parameters < 100
+    assert labkit.train(spec).score[-1] >= 0.95
