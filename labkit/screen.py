@@ -45,7 +45,8 @@ STYLE = """<style>
   .labkit-controls > .widget-vbox {flex: 1 1 210px}
 }
 .labkit-right .jupyter-button {width: auto; min-width: 74px; flex: 0 0 auto}
-.labkit-row {flex-flow: row wrap; align-items: center; column-gap: 8px}
+.labkit-row {flex-flow: row wrap; align-items: center}
+.labkit-row .widget-checkbox, .labkit-row .widget-dropdown {margin: 2px 12px 2px 6px}
 .labkit-line {font-variant-numeric: tabular-nums; line-height: 1.5}
 .labkit-state {font-weight: 600}
 .labkit-warning {color: #a33b00; font-weight: 600; white-space: normal}

@@ -240,7 +240,7 @@ class Spec:
                 "probabilities and this is a regression. Take loss='mse' or loss='huber'."
             )
         if self.known:
-            check_batch(self.batch_size, self.training_samples)
+            check_batch(self.batch_size, self.training_samples, " For data of your own, set samples to their number.")
 
     @property
     def known(self) -> Dataset | None:
@@ -353,10 +353,10 @@ def share_of(size: int, share: float) -> int:
     return max(1, round(size * share))
 
 
-def check_batch(batch_size: int, training_samples: int) -> None:
+def check_batch(batch_size: int, training_samples: int, hint: str = "") -> None:
     """Raise `ValueError` when a batch asks for more samples than there are to train on."""
     if batch_size > training_samples:
         raise ValueError(
             f"batch_size={batch_size} is not allowed: there are {training_samples:,} training samples. "
-            f"Take 1 to {training_samples:,}, or 0 for all of them."
+            f"Take 1 to {training_samples:,}, or 0 for all of them.{hint}"
         )

@@ -263,7 +263,8 @@ class Trainer:
             torch.index_select(flat, 0, index, out=batch.view(-1, batch.shape[-1]))
 
     def _schedule(self) -> None:
-        self._coefficients.copy_(self.optimizer.schedule(self._block_start, self.block, self._lr))
+        coefficients = self.optimizer.schedule(self._block_start, self.block, self._lr)
+        self._coefficients.copy_(coefficients.float())  # here, not on the device: some know no float64
 
     def _train_until(self, stop: int) -> None:
         """Train within the prepared block, then look at the losses."""

@@ -624,3 +624,28 @@ def test_a_dropout_module_goes_back_to_the_weights_of_its_last_finite_loss():
     short = Trainer(spec.but(steps=at - 1), model=model)
     short.advance(at - 1)
     assert torch.equal(broken.theta_of(), short.theta_of())
+
+
+# On a GPU
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "rmsprop", "adam", "adamw"])
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy", "huber"])
+def test_a_cuda_graph_gives_the_numbers_of_plain_steps(loss, optimizer):
+    spec = SMALL.but(device="cuda", steps=1500, loss=loss, optimizer=optimizer, l2=0.001, lr=0.003)
+    graph, plain = Trainer(spec), Trainer(spec)
+    plain.wants_graph = False
+    for trainer in (graph, plain):
+        trainer.advance(1500)
+    assert graph._graph is not None and plain._graph is None
+    assert torch.equal(graph.loss_of(), plain.loss_of())
+    assert torch.equal(graph.theta_of(), plain.theta_of())
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu():
+    on_gpu, on_cpu = (Trainer(SMALL.but(device=device, steps=100)) for device in ("cuda", "cpu"))
+    for trainer in (on_gpu, on_cpu):
+        trainer.advance(100)
+    torch.testing.assert_close(on_gpu.loss_of(), on_cpu.loss_of(), rtol=1e-3, atol=1e-5)
