@@ -336,8 +336,8 @@ class Lab:
         self.trainer.advance(steps)
         now = time.perf_counter()
         since, step = self._resumed
-        self._pace = (self.trainer.step - step) / (now - since)
-        took = now - began
+        self._pace = (self.trainer.step - step) / max(now - since, 1e-6)
+        took = max(now - began, 1e-6)  # some clocks tick slowly
         self._chunk = max(1, min(2 * self._chunk, int(steps * CHUNK / took)))
         self._stale = True
         self._finish_if_done()
