@@ -108,10 +108,17 @@ def test_a_person_chooses_trains_pauses_and_stops(playground, page):
     lab.until(lambda: lab.status().startswith("idle"))
     lab.until(lambda: lab.picture() != first)
     untrained = lab.picture()
+    last = lab.control("stop at step").locator("input")
+    last.fill("20000")  # more than a slow machine's browser needs to press Pause
+    last.press("Enter")
+    lab.until(lambda: "of 20,000" in lab.status())
+    speed = page.locator(".labkit-right select")
+    speed.select_option(label="slow: 30 steps/s")  # so that the first look is an early one on any machine
     lab.button("Train").click()
-    lab.until(lambda: lab.status().startswith("running") and lab.step() > 60)
+    lab.until(lambda: lab.status().startswith("running") and lab.step() > 10)
     lab.until(lambda: "Test loss" in lab.sentence())
     early = lab.test_loss()
+    speed.select_option(label="watch: 300 steps/s")
     lab.until(lambda: lab.test_loss() < 0.9 * early)
     assert lab.picture() != untrained
 
