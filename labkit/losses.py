@@ -58,7 +58,8 @@ class Loss:
 
 
 def accuracy(prediction: Tensor, target: Tensor) -> Tensor:
-    """Share of right answers of each member; one output answers by its sign."""  # (…, N, out) → (…)
+    """Share of right answers of each member; one output answers by its sign. Targets may be class numbers."""
+    target = as_columns(target, prediction.shape[-1])  # (…, N, out), (…, N, out) or (N,) → (…)
     if target.shape[-1] == 1:
         return ((prediction > 0) == (target > 0)).squeeze(-1).float().mean(-1)
     return (prediction.argmax(-1) == target.argmax(-1)).float().mean(-1)

@@ -11,8 +11,9 @@ import labkit
 
 ORDER = [
     "spec", "costs", "devices", "data", "losses", "optimizers", "network", "training", "pictures", "saving", "runs",
-    "landscape", "curvature", "frames", "charts", "figure", "controls", "screen", "renderer", "live",
-    "reports", "bench", "bench_live", "doctor", "__main__",
+    "directions", "stacked", "ground", "landscape", "trails", "curvature", "connect",
+    "frames", "relief", "charts", "figure", "controls", "screen", "renderer", "live",
+    "reports", "bench", "bench_live", "bench_landscape", "doctor", "__main__",
 ]  # fmt: skip
 DRAWING = {"plotly", "matplotlib", "PIL"}
 WIDGETS = {"ipywidgets", "anywidget", "IPython", "ipykernel", "traitlets"}
@@ -21,6 +22,7 @@ DOES_NOT_KNOW = {
     **{name: WIDGETS for name in WITHOUT_WIDGETS},
     **{name: WIDGETS | DRAWING for name in ORDER[: ORDER.index("frames")]},
     "frames": {"torch", *WIDGETS},
+    "relief": {"torch", *WIDGETS},
     "charts": {"torch", *WIDGETS},
     "figure": {"torch", "ipywidgets", "labkit"},
     "controls": {"torch", "labkit.training", "labkit.runs"},
