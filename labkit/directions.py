@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from labkit import devices
 from labkit.runs import WeightPath
 from labkit.spec import RULES
 
 Direction = dict[str, Tensor]
 NORMALIZATIONS = ("filter", "layer", "none")
-FAR = 1 << 40  # between the seeds of directions and those of data, weights and batches, so that none draw alike
 
 
 class Principal(NamedTuple):
     """The plane that lies closest to the points of some paths.
 
     Attributes:
-        u, v: The two directions in which the points spread most, of length 1.
+        u, v: The two directions in which the points spread most, of length 1; the first path runs along u.
         explained: Which share of the points' variance each of the principal components holds, falling.  # (K,)
         centre: A copy of the model at the mean of the points, which is on that plane.
     """
@@ -38,8 +38,10 @@ def weights_of(model: nn.Module) -> Direction:
     """Return a model's parameters by name, detached: the place in weight space where it stands.
 
     Raises:
-        ValueError: if it has none, or they are on several devices, or of several dtypes.
+        ValueError: if it is no module, has none, or they are on several devices, or of several dtypes.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"the model is a {type(model).__name__}; give a torch.nn.Module, such as run.model().")
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     if not weights:
         raise ValueError("the model has no parameters, so there is no weight space. Give one with layers that learn.")
@@ -76,8 +78,8 @@ def moved(model: nn.Module, vector: Tensor) -> nn.Module:
     return copy
 
 
-def check(direction: Direction, model: nn.Module, name: str) -> None:
-    """Raise `ValueError` unless a direction fits a model entry by entry."""
+def check(direction: Direction, model: nn.Module, name: str) -> Direction:
+    """Return a direction in the order of a model's parameters, or raise `ValueError` where it does not fit them."""
     weights = weights_of(model)
     given = direction.keys() if isinstance(direction, dict) else ()
     if wrong := sorted(given ^ weights.keys()):
@@ -87,13 +89,16 @@ def check(direction: Direction, model: nn.Module, name: str) -> None:
         )
     for key, weight in weights.items():
         part = direction[key]
+        if not isinstance(part, Tensor):
+            raise ValueError(f"direction {name} has a {type(part).__name__} at {key!r}; give torch tensors.")
         for what in ("shape", "device", "dtype"):
             has, needs = getattr(part, what), getattr(weight, what)
             if has != needs:
                 has, needs = (tuple(each) if what == "shape" else each for each in (has, needs))
                 raise ValueError(f"direction {name} has {what} {has} at {key!r}, where the model has {needs}.")
         if not part.isfinite().all():
-            raise ValueError(f"direction {name} is not finite at {key!r}. Make it anew.")
+            raise ValueError(f"direction {name} is not finite at {key!r}: make it of a model whose weights are finite.")
+    return {key: direction[key].detach() for key in weights}
 
 
 def random_directions(
@@ -118,7 +123,8 @@ def random_directions(
     """
     if normalize not in NORMALIZATIONS:
         raise ValueError(f"normalize={normalize!r} is not allowed: take one of {', '.join(NORMALIZATIONS)}.")
-    rng = torch.Generator().manual_seed(FAR + RULES["seed"].check("seed", seed))
+    # Not torch's generator: it reads 32 bits of a seed, so these numbers would be some run's first weights too.
+    rng = np.random.default_rng(RULES["seed"].check("seed", seed))
     weights = weights_of(model)
     u, v = ({name: _draw(weight, rng, biases) for name, weight in weights.items()} for _ in range(2))
     if normalize == "none":
@@ -133,9 +139,9 @@ def random_directions(
     return tuple({name: part.to(weights[name]) for name, part in each.items()} for each in (u, v))
 
 
-def _draw(weight: Tensor, rng: torch.Generator, biases: bool) -> Tensor:
+def _draw(weight: Tensor, rng: np.random.Generator, biases: bool) -> Tensor:
     """Standard normal numbers of a parameter's shape, on the CPU in float64."""
-    drawn = torch.randn(weight.shape, generator=rng, dtype=torch.float64)
+    drawn = torch.as_tensor(rng.standard_normal(tuple(weight.shape)), dtype=torch.float64)
     return drawn if biases or weight.ndim > 1 else torch.zeros_like(drawn)
 
 
@@ -181,23 +187,39 @@ def principal_directions(model: nn.Module, *paths: WeightPath) -> Principal:
     Raises:
         ValueError: if the paths do not fit the model, or all their points lie on a line.
     """
-    points = torch.cat([*weights_along(model, paths)]).double()  # (S, P)
+    kept = torch.cat([*weights_along(model, paths)])  # (S, P)
+    with devices.threads(devices.threads_for(2 * len(kept) * kept.numel())):
+        mean, axes, explained = _components(kept, len(paths[0].steps) - 1)
+    u, v = (shaped(axis, model) for axis in axes)
+    return Principal(u, v, explained.numpy(), moved(model, mean))
+
+
+def _components(kept: Tensor, end: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean of points, their first two components, and what share of the variance each of all holds.
+
+    The first component points from the first point to the one at `end`, the second to the side of the point
+    that is furthest along it: a path that is fitted anew, longer, is not mirrored.
+    """  # (S, P) → (P,), (2, P), (S,)
+    points = kept.double()
+    rounding = (torch.finfo(kept.dtype).eps * points.norm()) ** 2  # what a straight path spreads across itself
     mean = points.mean(0)
     away = points - mean
     variances, mixes = torch.linalg.eigh(away @ away.T)  # of S × S numbers, where P × P would not fit
     variances, mixes = variances.flip(0).clamp_min(0), mixes.flip(1)
-    if len(points) < 3 or variances[1] <= 1e-12 * variances[0]:
+    if len(points) < 3 or variances[1] <= max(1e-12 * variances[0], rounding):
         raise ValueError(f"{len(points)} points that span no plane: keep more with train(spec, snapshots=50).")
     axes = mixes[:, :2].T @ away
-    u, v = (shaped(axis / axis.norm(), model) for axis in axes)
-    return Principal(u, v, (variances / variances.sum()).numpy(), moved(model, mean))
+    places = away @ axes.T  # (S, 2)
+    ways = torch.stack([places[end, 0] - places[0, 0], places[places[:, 1].abs().argmax(), 1]])
+    signs = torch.where(ways < 0, -1.0, 1.0)
+    return mean, axes * (signs / axes.norm(dim=1)).unsqueeze(1), variances / variances.sum()
 
 
 def weights_along(model: nn.Module, paths: tuple[WeightPath, ...]) -> Iterator[Tensor]:
     """Yield the weights of each path, once they are known to fit the model."""  # (S, P) each
     numbers = sum(weight.numel() for weight in weights_of(model).values())
-    if not paths or any(path is None for path in paths):
-        raise ValueError("a path is missing: keep weights along the way with train(spec, snapshots=50).")
+    if not paths or not all(isinstance(path, WeightPath) for path in paths):
+        raise ValueError("a path is missing: give run.path, of a run of train(spec, snapshots=50).")
     for path in paths:
         if path.weights.shape[1] != numbers:
             raise ValueError(f"the path is of {path.weights.shape[1]:,} weights and the model has {numbers:,}.")

@@ -4,6 +4,7 @@ A place is the network's own weights plus so many steps along each of a few dire
 """
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -36,7 +37,7 @@ class Ground:
         also: More to measure from the same prediction, name → (prediction, target) → scalar.
         test: Test data (x, y): everything is measured on them too, under "test …".
         recompute: Recompute the statistics of batch norm from x at every place, as training would leave them
-            (Garipov et al. 2018, appendix), in place of the stored ones.
+            (Garipov et al. 2018, appendix), in place of the stored ones of eval mode.
 
     Attributes:
         names: what is measured, in order.
@@ -63,34 +64,48 @@ class Ground:
         self.parameters = sum(weight.numel() for weight in weights.values())
         first = next(iter(weights.values()))
         self._device, self.dtype = first.device, first.dtype
-        for k, direction in enumerate(directions):
-            check(direction, model, "uvw"[k] if k < 3 else str(k))
-        measures = {"loss": loss_fn, **(also or {})}
+        directions = [check(each, model, "uvw"[k] if k < 3 else str(k)) for k, each in enumerate(directions)]
+        measures = _checked(loss_fn, also or {})
         parts = {"": (x, y)} | ({"test ": test} if test is not None else {})
         for name, data in parts.items():
             _check_data(name, data, first)
         self.names = tuple(before + name for before in parts for name in measures)
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"two measures bear one name: {', '.join(self.names)}. Rename what is in also.")
         self.batch_norm = _batch_norm(model, recompute)
         self._flops = 2 * self.parameters * sum(len(data[0]) for data in parts.values())
         parts = [Part(*data, tuple(measures.values())) for data in parts.values()]
-        with torch.no_grad(), _random_state_kept():
-            self._evaluator = self._choose(model, weights, directions, parts, recompute)
+        every = devices.thread_count()
+        self._threads = devices.threads_for(self._flops)
+        with torch.no_grad(), devices.threads(self._threads), _random_state_kept(self._device):
+            self._evaluator = self._choose(every, model, weights, directions, parts, recompute)
             self._evaluator.check()
+            self._evaluator.release()
         self.way, self.chunk = self._evaluator.way, self._evaluator.chunk
+        if self.way == "stacked":
+            self._threads = 1  # it has some of its own
 
     def _choose(
-        self, model: nn.Module, weights: Direction, directions: Sequence[Direction], parts: list[Part], recompute: bool
+        self,
+        threads: int,
+        model: nn.Module,
+        weights: Direction,
+        directions: Sequence[Direction],
+        parts: list[Part],
+        recompute: bool,
     ) -> "Stacked | InPlace | _Vmapped":
         """Pick the way: by the architecture, the device and a count of operations, never by a stopwatch."""
-        if layers := layers_of(model, parts[0].x):
-            return Stacked(layers, weights, directions, parts)
+        if layers := layers_of(model, *(part.x for part in parts)):
+            return Stacked(layers, weights, directions, parts, threads)
         plain = InPlace(model, directions, parts, recompute=recompute)
-        if self._device.type == "cpu" or self._flops > LAUNCH or plain.training or recompute:
+        if self._device.type == "cpu" or self._flops > LAUNCH or recompute:
             return plain
-        many = _Vmapped(plain, model, weights, directions, parts)
+        many = _Vmapped(plain, weights, directions, parts)
         try:
-            many.measure(torch.zeros(2, len(directions)))
-        except RuntimeError:  # a module that torch.func cannot take apart: the plain way gives the same numbers
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # torch warns where its vmap is a loop after all
+                many.measure(torch.zeros(2, len(directions)))
+        except Exception:  # torch.func cannot take it apart, or it draws at random: the plain way can, or says why not
             return plain
         return many
 
@@ -111,7 +126,7 @@ class Ground:
             places = slice(start, start + self.chunk)
             try:
                 values = self._measure(coefficients[places])
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+            except RuntimeError as error:
                 if not _out_of_memory(error) or self.chunk == 1:
                     raise
                 self.chunk = max(1, self.chunk // 2)
@@ -122,15 +137,29 @@ class Ground:
 
     def _measure(self, coefficients: Tensor) -> np.ndarray:
         """Measure one chunk."""  # (B, K) → (B, names)
-        with devices.threads(devices.threads_for(self._flops * len(coefficients))), _random_state_kept():
-            return self._evaluator.measure(coefficients).cpu().numpy()
+        with devices.threads(self._threads), _random_state_kept(self._device):
+            return self._evaluator.measure(coefficients).cpu().double().numpy()
 
     def __repr__(self) -> str:
         return f"Ground: {', '.join(self.names)} of {self.parameters:,} parameters, {self.way}, {self.chunk} at a time"
 
 
+def _checked(loss_fn: LossFn, also: dict[str, LossFn]) -> dict[str, LossFn]:
+    """Return everything to be measured, by name."""
+    if not isinstance(also, dict) or "loss" in also:
+        raise ValueError("also must be a dict of names and measures, without 'loss': {'accuracy': labkit.accuracy}.")
+    measures = {"loss": loss_fn, **also}
+    for measure in measures.values():
+        if not callable(measure):
+            raise ValueError(f"{measure!r} cannot be called: give (prediction, target) → scalar, such as run.loss_fn.")
+    return measures
+
+
 def _check_data(name: str, data: tuple[Tensor, Tensor], weight: Tensor) -> None:
+    """Raise `ValueError` unless data are a pair of tensors that suit a model's weights."""
     device, dtype = weight.device, weight.dtype
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise ValueError("test must be a pair of tensors (x, y), such as (run.data.x_test, run.data.y_test).")
     for what, tensor in zip(("x", "y"), data, strict=True):
         if not isinstance(tensor, Tensor):
             raise ValueError(
@@ -138,6 +167,8 @@ def _check_data(name: str, data: tuple[Tensor, Tensor], weight: Tensor) -> None:
             )
         if tensor.device != device:
             raise ValueError(f"{name}{what} is on {tensor.device} and the model on {device}. Move one of them.")
+        if not tensor.ndim:
+            raise ValueError(f"{name}{what} is a single number; give one {what} for each sample.")
     if data[0].is_floating_point() and data[0].dtype != dtype:
         raise ValueError(f"{name}x is {data[0].dtype} and the model {dtype}. Write x.to({dtype}).")
     if len(data[0]) != len(data[1]) or not len(data[0]):
@@ -150,9 +181,9 @@ def _out_of_memory(error: RuntimeError) -> bool:
 
 
 @contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """Give the global generators back as they were."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+def _random_state_kept(device: torch.device) -> Iterator[None]:
+    """Give the global generators back as they were: the CPU's, and that of a GPU."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 
 
@@ -163,9 +194,10 @@ def _batch_norm(model: nn.Module, recompute: bool) -> str:
         if recompute:
             raise ValueError("the model has no batch norm, so there is nothing to recompute. Leave recompute out.")
         return "none"
-    if recompute:
-        return "recomputed"
-    return "of the batch" if any(norm.training or norm.running_mean is None for norm in norms) else "stored"
+    batch = any(norm.training or norm.running_mean is None for norm in norms)
+    if recompute and batch:
+        raise ValueError("batch norm uses each batch's own statistics here; recompute needs model.eval() first.")
+    return "recomputed" if recompute else "of the batch" if batch else "stored"
 
 
 class InPlace:
@@ -177,25 +209,39 @@ class InPlace:
     def __init__(
         self, model: nn.Module, directions: Sequence[Direction], parts: Sequence[Part], *, recompute: bool = False
     ) -> None:
-        self._model = copy.deepcopy(model).requires_grad_(False)
+        self.model = copy.deepcopy(model).requires_grad_(False)
         self._start = flat(weights_of(model))  # (P,)
         self._ways = [flat(direction) for direction in directions]
         self._theta = self._start.clone()
-        sizes = [parameter.numel() for parameter in self._model.parameters()]
-        for parameter, view in zip(self._model.parameters(), self._theta.split(sizes), strict=True):
+        sizes = [parameter.numel() for parameter in self.model.parameters()]
+        for parameter, view in zip(self.model.parameters(), self._theta.split(sizes), strict=True):
             parameter.data = view.view_as(parameter)
         self._parts, self._recompute = parts, recompute
-        self.training = any(module.training for module in model.modules())
-        self._buffers = [buffer.clone() for buffer in self._model.buffers()]
+        self._training = any(module.training for module in model.modules())
+        boxes = [module._buffers for module in self.model.modules()]
+        self._kept = [(box, name, box[name].clone()) for box in boxes for name in box if box[name] is not None]
+        self._generators = [torch.default_generator]
+        if self._theta.is_cuda:
+            self._generators.append(torch.cuda.default_generators[self._theta.device.index])
 
     def check(self) -> None:
-        """Refuse targets that torch would broadcast against the answers, and losses that are not one number."""
+        """Refuse targets that torch would broadcast against the answers, and measures that are not one number."""
         self._prepare()
-        for part in self._parts:
-            answer = self._model(part.x)
-            for measure in part.measures:
-                check_targets(measure, answer, part.y)
-                scalar(measure(answer, part.y))
+        for x, y, measures in self._parts:
+            answer = self._answer(x)
+            for measure in measures:
+                check_targets(measure, answer, y)
+                scalar(measure(answer, y), self._theta)
+
+    def _answer(self, x: Tensor) -> Tensor:
+        """What the model answers, or a sentence where it cannot read its inputs."""
+        try:
+            return self.model(x)
+        except (RuntimeError, IndexError) as error:
+            if _out_of_memory(error):
+                raise
+            said = str(error).splitlines()[0]
+            raise ValueError(f"the model cannot read inputs {x.dtype} of shape {tuple(x.shape)}: {said}") from error
 
     def release(self) -> None:
         """There is nothing to forget."""
@@ -213,7 +259,7 @@ class InPlace:
 
     def measure_weights(self, rows: Tensor) -> Tensor:
         """Return what is measured at given weights."""  # (S, P) → (S, names)
-        with torch.no_grad(), _random_state_kept():
+        with torch.no_grad(), _random_state_kept(self._theta.device):
             return torch.stack([self._at(row) for row in rows])
 
     def _at(self, row: Tensor) -> Tensor:
@@ -225,28 +271,29 @@ class InPlace:
         self._prepare()
         values = []
         for x, y, measures in self._parts:
-            prediction = self._model(x)
-            values += [measure(prediction, y) for measure in measures]
+            prediction = self.model(x)
+            values += [scalar(measure(prediction, y), self._theta) for measure in measures]
         return torch.stack(values)
 
     def _prepare(self) -> None:
         """Bring everything but the weights to the same state for every place."""
-        if self.training:  # the same dropout everywhere, and running statistics that remember no other place
-            torch.manual_seed(0)
-            for buffer, kept in zip(self._model.buffers(), self._buffers, strict=True):
-                buffer.copy_(kept)
+        for generator in self._generators:  # the same dropout everywhere
+            generator.manual_seed(0)
+        if self._training:  # running statistics that remember no other place
+            for box, name, kept in self._kept:
+                box[name].copy_(kept)
         if self._recompute:
             self._recompute_statistics()
 
     def _recompute_statistics(self) -> None:
         """Fill the running statistics of batch norm from the whole training set."""
-        norms = [module for module in self._model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        norms = [module for module in self.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         modes = [(norm, norm.training, norm.momentum) for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
             norm.train()
             norm.momentum = None  # the plain mean, of one batch
-        self._model(self._parts[0].x)
+        self._answer(self._parts[0].x)
         for norm, training, momentum in modes:
             norm.train(training)
             norm.momentum = momentum
@@ -261,24 +308,27 @@ class _Vmapped:
     def __init__(
         self,
         plain: InPlace,
-        model: nn.Module,
         weights: Direction,
         directions: Sequence[Direction],
         parts: Sequence[Part],
     ) -> None:
-        buffers = dict(model.named_buffers())
+        model = plain.model  # a copy, as the weights are: the person's own may go on training between two chunks
+        weights = {name: weight.clone() for name, weight in weights.items()}
+        first = next(iter(weights.values()))
 
         def one(steps: Tensor) -> Tensor:  # the weights are made in here, so that only a chunk of them exists
             place = {
                 name: weight + sum(step * way[name] for step, way in zip(steps.unbind(), directions, strict=True))
                 for name, weight in weights.items()
             }
-            predictions = [functional_call(model, (place, buffers), (part.x,)) for part in parts]
-            pairs = zip(predictions, parts, strict=True)
-            return torch.stack([measure(out, part.y) for out, part in pairs for measure in part.measures])
+            values = []
+            for x, y, measures in parts:
+                prediction = functional_call(model, place, (x,))
+                values += [scalar(measure(prediction, y), first) for measure in measures]
+            return torch.stack(values)
 
         self._many, self.check = vmap(one), plain.check
-        self._device, self._dtype = parts[0].x.device, next(iter(weights.values())).dtype
+        self._device, self._dtype = first.device, first.dtype
 
     def release(self) -> None:
         """There is nothing to forget."""

@@ -1,6 +1,7 @@
 """Lines and planes through weight space: the loss of one network at many weights, as arrays. It knows no plots."""
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -15,10 +16,14 @@ from tqdm.auto import tqdm
 from labkit import saving
 from labkit.directions import Direction, between, flat
 from labkit.ground import Ground
+from labkit.spec import Number, Whole
 from labkit.stacked import LossFn
 
 FIRST = 2  # the first picture of `refine` has 2² + 1 points to a side
 SAVE_EVERY = 10.0  # seconds between two savings of a half-made plane
+PROBES = 8  # cells of a half-made plane that are computed anew, to see that it is the same one
+POINTS = Whole("points to a side", 3, 4097)
+SPAN = Number("how far to go along each direction", 0, 1e6, open_low=True)
 Window = tuple[tuple[float, float], tuple[float, float]]
 
 
@@ -55,7 +60,7 @@ class Plane:
     def coarse(self) -> "Plane":
         """Return the finest nested grid whose every cell is computed; the plane itself once it is done."""
         stride = 1
-        while not self.computed[::stride, ::stride].all():
+        while stride < len(self.computed) and not self.computed[::stride, ::stride].all():
             stride *= 2
         cut = slice(None, None, stride)
         values = {name: value[cut, cut] for name, value in self.values.items()}
@@ -157,8 +162,9 @@ def plane(
         also: More to measure from the same prediction, such as {"accuracy": labkit.accuracy}.
         test: Test data (x, y): everything is measured on them too, under "test …".
         recompute: Recompute batch norm's statistics at every point, in place of the stored ones.
-        folder: Where the plane is kept while it is made; a half-made one there is continued.
-        notes: Facts to keep with it, such as {"seed": 0}; "axes" and "units" name the directions in charts.
+        folder: Where the plane is kept while it is made; a half-made one there is continued, once a few of its
+            cells are computed anew and come out the same.
+        notes: Facts to keep with it, as JSON, such as {"seed": 0}; "axes" and "units" name the directions in charts.
 
     Raises:
         ValueError: before any work, if something of it cannot be used.
@@ -167,8 +173,8 @@ def plane(
     cells = _Cells(model, loss_fn, x, y, u, v, span=span, points=points, window=window, **more)
     made = cells.begin(notes)
     if folder is not None:
-        made.facts["sum"] = checksum(model, x, y, u, v)
-        made = _resumed(folder, made)
+        made.facts["sum"] = checksum(model, x, y, *(test or ()), u, v)
+        made = _resumed(Path(folder), made, cells)
     with tqdm(total=made.computed.size, initial=int(made.computed.sum()), unit="point", delay=2, leave=False) as bar:
         saved = time.monotonic()
         for count in cells.fill(made, np.argwhere(~made.computed)):
@@ -212,7 +218,8 @@ def refine(
     Raises:
         ValueError: before any work, if something of it cannot be used.
     """
-    if type(points) is not int or points < 5 or (points - 1) & (points - 2):
+    points = POINTS.check("points", points)
+    if points < 5 or (points - 1) & (points - 2):
         raise ValueError(f"points={points!r} is not allowed: nested grids have 5, 9, 17, 33, 65, 129 … to a side.")
     cells = _Cells(model, loss_fn, x, y, u, v, points=points, **more)
     return _levels(cells, cells.begin(notes))
@@ -254,9 +261,10 @@ class _Cells:
         shape = len(self.beta), len(self.alpha)
         ground = self.ground
         made = {"parameters": ground.parameters, "way": ground.way, "batch_norm": ground.batch_norm}
-        made |= {"dtype": str(ground.dtype), "torch": torch.__version__, **(notes or {})}
+        made |= {"dtype": str(ground.dtype), "torch": torch.__version__}
         values = {name: np.full(shape, np.nan) for name in ground.names}
-        return Plane(self.alpha, self.beta, values, np.zeros(shape, dtype=bool), made)
+        facts = made | _checked(notes or {}, {*made, "format", "sha256", "sum"})
+        return Plane(self.alpha, self.beta, values, np.zeros(shape, dtype=bool), facts)
 
     def fill(self, made: Plane, cells: np.ndarray) -> Iterator[int]:
         """Compute cells (M, 2) of rows and columns; after each chunk, yield how many there were."""
@@ -269,19 +277,23 @@ class _Cells:
             yield len(values)
 
 
+def _checked(notes: dict, taken: set[str]) -> dict:
+    """Return notes that a plane can be saved with."""
+    try:
+        json.dumps(notes)
+    except TypeError as error:
+        raise ValueError(f"notes are kept as JSON, of plain numbers, strings, lists and dicts: {error}.") from None
+    if clash := sorted(taken & notes.keys()):
+        raise ValueError(f"notes cannot bear the names of the plane's own facts: {', '.join(clash)}. Rename them.")
+    return notes
+
+
 def _axes(span: float, points: int, window: Window | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the steps along u and along v, or say what is wrong with them."""
-    if type(points) is not int or points < 3:
-        raise ValueError(f"points={points!r} is not allowed: give a whole number of points to a side, 3 or more.")
+    points = POINTS.check("points", points)
     if window is not None:
-        for low, high in window:
-            if not (np.isfinite([low, high]).all() and low < high):
-                raise ValueError(
-                    f"window={window!r} is not allowed: give ((from, to), (from, to)), each rising and finite."
-                )
-        return tuple(np.linspace(low, high, points) for low, high in window)
-    if not (isinstance(span, int | float) and np.isfinite(span) and span > 0):
-        raise ValueError(f"span={span!r} is not allowed: give how far to go along each direction, a number above 0.")
+        return tuple(np.linspace(low, high, points) for low, high in _edges(window))
+    span = SPAN.check("span", span)
     if points % 2 == 0:
         raise ValueError(
             f"points={points} has no point at the centre: take {points - 1} or {points + 1}, or give a window=."
@@ -291,27 +303,50 @@ def _axes(span: float, points: int, window: Window | None) -> tuple[np.ndarray, 
     return axis, axis.copy()
 
 
-def _resumed(folder: str | os.PathLike, made: Plane) -> Plane:
+def _edges(window: Window) -> np.ndarray:
+    """Return from where to where a window goes, or say what is wrong with it."""  # (2, 2)
+    try:
+        edges = np.asarray(window, dtype=float)
+    except (TypeError, ValueError):
+        edges = np.empty(0)
+    if edges.shape != (2, 2) or not np.isfinite(edges).all() or (edges[:, 0] >= edges[:, 1]).any():
+        raise ValueError(f"window={window!r} is not allowed: give ((from, to), (from, to)), each rising and finite.")
+    return edges
+
+
+def _resumed(folder: Path, made: Plane, cells: _Cells) -> Plane:
     """Return the plane that a folder holds, if it is the one to be made; a fresh one where there is none."""
-    if not Path(folder).exists():
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return made
     earlier = load_plane(folder)
+    axes = np.array_equal(earlier.alpha, made.alpha) and np.array_equal(earlier.beta, made.beta)
     same = earlier.facts.get("sum") == made.facts["sum"] and earlier.values.keys() == made.values.keys()
-    if not (same and np.array_equal(earlier.alpha, made.alpha) and np.array_equal(earlier.beta, made.beta)):
+    if not (axes and same and _agree(earlier, cells)):
         raise ValueError(
-            f"{folder} holds another plane: other weights, data, directions or points. Choose another folder."
+            f"{folder} holds another plane: another loss, other weights, data, directions or points. "
+            "Choose another folder."
         )
-    return earlier
+    return replace(earlier, facts=made.facts)
+
+
+def _agree(earlier: Plane, cells: _Cells) -> bool:
+    """Whether some cells come out as they did: what a loss or a module computes has no checksum."""
+    known = np.argwhere(earlier.computed)
+    anew = cells.begin(None)
+    for _ in cells.fill(anew, known[:: max(1, len(known) // PROBES)]):
+        pass
+    pairs = [(anew.values[name][anew.computed], value[anew.computed]) for name, value in earlier.values.items()]
+    return all(np.allclose(now, before, rtol=1e-3, atol=1e-6, equal_nan=True) for now, before in pairs)
 
 
 def checksum(model: nn.Module, *parts: Tensor | Direction) -> str:
     """Return a checksum of a model's parameters and buffers, and of data and directions."""
-    every = [*model.state_dict().values()]
+    every = [*model.parameters(), *model.buffers()]
     for part in parts:
         every += part.values() if isinstance(part, dict) else [part]
     found = hashlib.sha256()
     for tensor in every:
-        found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        found.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 
@@ -343,8 +378,7 @@ def line(
     Raises:
         ValueError: before any work, if something of it cannot be used.
     """
-    if type(points) is not int or points < 2:
-        raise ValueError(f"points={points!r} is not allowed: give a whole number of points, 2 or more.")
+    points = Whole("points on the way", 2, 1_000_001).check("points", points)
     (way,) = between(model_a, model_b)
     ground = Ground(model_a, loss_fn, x, y, (way,), also=also, test=test, recompute=recompute)
     t = np.linspace(0, 1, points)

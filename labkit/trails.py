@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from labkit import devices
 from labkit.directions import Direction, check, flat, weights_along, weights_of
 from labkit.ground import Ground, InPlace
 from labkit.landscape import Window
@@ -52,9 +53,14 @@ def project(path: WeightPath, model: nn.Module, u: Direction, v: Direction) -> t
     Raises:
         ValueError: if the path or the directions do not fit the model, or u and v point the same way.
     """
-    for name, direction in (("u", u), ("v", v)):
-        check(direction, model, name)
+    u, v = check(u, model, "u"), check(v, model, "v")
     (points,) = weights_along(model, (path,))
+    with devices.threads(devices.threads_for(8 * points.numel())):
+        return _nearest(points, model, u, v)
+
+
+def _nearest(points: Tensor, model: nn.Module, u: Direction, v: Direction) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest points on a plane, and the distances to them."""  # (S, P) → (S, 2), (S,)
     axes = torch.stack([flat(u), flat(v)]).cpu().double()  # (2, P)
     gram = axes @ axes.T
     if gram.det() <= 1e-12 * gram[0, 0] * gram[1, 1]:
@@ -84,7 +90,8 @@ def trail(
     steps, off = project(path, model, u, v)
     on_plane = Ground(model, loss_fn, x, y, (u, v)).at(steps)["loss"]
     rows = path.weights.to(next(iter(u.values())))
-    true = InPlace(model, (), (Part(x, y, (loss_fn,)),)).measure_weights(rows)[:, 0].double().cpu().numpy()
+    with devices.threads(devices.threads_for(2 * rows.shape[1] * len(x))):
+        true = InPlace(model, (), (Part(x, y, (loss_fn,)),)).measure_weights(rows)[:, 0].double().cpu().numpy()
     return Trail(path.steps, steps[:, 0], steps[:, 1], off, true, on_plane)
 
 
@@ -97,7 +104,12 @@ def window_around(model: nn.Module, u: Direction, v: Direction, *paths: WeightPa
         v: The second.
         *paths: `run.path` of one run or of several.
         margin: Room on each side, as a share of the extent.
+
+    Raises:
+        ValueError: if no path is given, or one does not fit the model.
     """
+    if not paths:
+        raise ValueError("a path is missing: give run.path, of a run of train(spec, snapshots=50).")
     steps = np.concatenate([np.zeros((1, 2)), *(project(path, model, u, v)[0] for path in paths)])
     low, high = steps.min(0), steps.max(0)
     pad = margin * np.maximum(high - low, 1e-3 * max((high - low).max(), 1e-12))
