@@ -37,7 +37,8 @@ def live_rows(repetitions: int) -> Iterator[Row]:
     if missing:
         yield Row(f"live: left out, {' and '.join(missing)} is missing")
         return
-    yield live_row(repetitions)
+    yield live_row("Learning", repetitions)
+    yield live_row("Landscape", repetitions)
     chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if chromium is None or importlib.util.find_spec("playwright") is None:
         yield Row("in a browser: left out, needs Chromium and the package playwright")
@@ -45,13 +46,15 @@ def live_rows(repetitions: int) -> Iterator[Row]:
     yield from browser_rows(chromium, repetitions)
 
 
-def live_row(repetitions: int) -> Row:
-    """Measure the steps per second of a lab that draws ten frames a second against the trainer alone."""
+def live_row(tab: str, repetitions: int) -> Row:
+    """Measure the steps per second of a lab that draws at full speed in one of its tabs against the trainer alone."""
     from labkit.live import Lab
+    from labkit.screen import TABS
 
     lab = Lab(SPEC, name="bench")
     lab.screen.speed.value = float("inf")
     lab.screen.ask("show")  # as if a front end looked; its messages go nowhere
+    lab.screen.tabs.selected_index = TABS.index(tab)
     trainer = Trainer(SPEC)
 
     def live() -> float:
@@ -65,9 +68,8 @@ def live_row(repetitions: int) -> Row:
             time.sleep(0.01)
         return rate
 
-    row = compare(
-        "live, 10 frames/s, against the trainer, steps/s", live, lambda: trainer_rate(trainer, STEPS), 0.9, repetitions
-    )
+    what = f"live, tab {tab}, against the trainer, steps/s"
+    row = compare(what, live, lambda: trainer_rate(trainer, STEPS), 0.9, repetitions)
     lab.close()
     return row
 
@@ -81,10 +83,11 @@ def browser_rows(chromium: str, repetitions: int) -> Iterator[Row]:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         looks = [_look(page, address) for _ in range(repetitions)]
         browser.close()
-    controls, charts, click, size, messages = (median(column) for column in zip(*looks, strict=True))
+    controls, charts, click, ground, size, messages = (median(column) for column in zip(*looks, strict=True))
     yield Row("controls on the screen, s over import torch", controls, target=2, at_most=True)
     yield Row("charts on the screen, s over import torch", charts, target=4, at_most=True)
     yield Row("click on Train → first moved frame, s", click, target=0.5, at_most=True)
+    yield Row("click on Landscape → first picture, s", ground, target=0.15, at_most=True)
     yield Row("a frame on the wire, kB", size, target=60, at_most=True)
     yield Row("messages a frame", messages, target=10, at_most=True)
 
@@ -106,7 +109,9 @@ def _look(page: object, address: str) -> tuple[float, ...]:
     page.wait_for_timeout(3000)
     frames, messages, size = _frames(page) - first, len(wire) - sent, sum(wire[sent:])
     page.click(".labkit-right button:has-text('Stop')")
-    return controls - alone, charts - alone, click, size / frames / 1000, messages / frames
+    page.wait_for_timeout(1000)
+    ground = page.evaluate(TURN) / 1000
+    return controls - alone, charts - alone, click, ground, size / frames / 1000, messages / frames
 
 
 CLICK = """() => new Promise(done => {
@@ -118,8 +123,18 @@ CLICK = """() => new Promise(done => {
 })"""
 
 
+TURN = """() => new Promise(done => {
+    const began = performance.now();
+    const look = () => document.querySelectorAll(".labkit-figure")[1]?.dataset.frames
+        ? done(performance.now() - began) : requestAnimationFrame(look);
+    [...document.querySelectorAll(".lm-TabBar-tab")].find(tab => tab.textContent.includes("Landscape"))
+        .dispatchEvent(new PointerEvent("pointerdown", { bubbles: true, button: 0 }));
+    look();
+})"""
+
+
 def _frames(page: object) -> int:
-    return int(page.locator(".labkit-figure").get_attribute("data-frames"))
+    return int(page.locator(".labkit-figure").first.get_attribute("data-frames"))
 
 
 def _run_cell(page: object, address: str, notebook: str, sign: str) -> float:

@@ -38,6 +38,7 @@ export default { render({ model, el }) {
       do {
         waiting = false;
         figure.layout.datarevision = (figure.layout.datarevision || 0) + 1;
+        await plotly;
         await Plotly.react(plot, figure.data, figure.layout, OPTIONS);
         plot.dataset.frames = figure.layout.datarevision;
         await new Promise(requestAnimationFrame);
@@ -56,10 +57,10 @@ export default { render({ model, el }) {
     draw();
   }
   model.on("msg:custom", take);
-  const sizes = new ResizeObserver(() => { if (figure && plot.offsetParent) Plotly.Plots.resize(plot); });
+  const sizes = new ResizeObserver(() => { if (plot.dataset.frames && plot.offsetParent) Plotly.Plots.resize(plot); });
   sizes.observe(el);
   model.send("view");
-  return () => { model.off("msg:custom", take); sizes.disconnect(); Plotly.purge(plot); };
+  return () => { model.off("msg:custom", take); sizes.disconnect(); window.Plotly?.purge(plot); };
 } };
 """
 
@@ -71,7 +72,9 @@ class LiveFigure(anywidget.AnyWidget):
         viewed: Called whenever a front end shows this widget; it sees to it that `show` sends the figure.
     """
 
-    _esm = "const load = () => {" + get_plotlyjs() + "};\nif (!window.Plotly?.react) load();\n" + _SHOW
+    _esm = (
+        f"const load = () => {{{get_plotlyjs()}}};\nif (!window.Plotly?.react) load();\nconst plotly = null;\n{_SHOW}"
+    )
 
     def __init__(self, viewed: Callable[[], object]) -> None:
         super().__init__()
@@ -84,6 +87,15 @@ class LiveFigure(anywidget.AnyWidget):
     def draw(self, frame: dict) -> None:
         """Send what changes: {"traces": {number: {…}}, "layout": {…}}; None takes a value away."""
         self.send(packed({"traces": frame["traces"], "layout": frame.get("layout", {})}))
+
+
+class NextFigure(LiveFigure):
+    """A further figure on a page that shows a `LiveFigure`: it waits for that one's plotly.js and brings none."""
+
+    _esm = f"""const plotly = (async () => {{
+      while (!window.Plotly?.react) await new Promise(again => setTimeout(again, 20));
+    }})();
+    {_SHOW}"""
 
 
 def packed(value: object) -> object:

@@ -17,12 +17,15 @@ from labkit.devices import adopt, thread_count
 from labkit.runs import Run, recipe, run_of
 from labkit.screen import FINISHED, Screen, View
 from labkit.spec import RULES, Spec
+from labkit.survey import Options, Survey
 from labkit.training import Trainer, divergence
 
 FRAME = 0.1  # seconds between two pictures, at least
 DEAR = 9  # training gets this many times the time that a picture took,
 RARELY = 2.0  # but no picture is further off than so many seconds
 CHUNK = 0.03  # seconds that a chunk of training aims to take, so that a click never waits long
+LOOKING = 0.1  # of the time may go to the landscape and its drawing while training goes at full speed,
+LOOK = 0.3  # with at least so many seconds from the start of one look around to the next
 PINS = 6
 
 _LABS: dict[str, "Lab"] = {}  # name → the lab on the screen; a new one of the same name replaces it
@@ -66,6 +69,8 @@ class Lab:
         self._warning = ""
         self._pins: dict[str, Run] = {}
         self._resumed = 0.0, 0  # when training last went on, and at which step
+        self._looked = 0.0  # seconds spent on the landscape since then
+        self._next_look = 0.0
         self._pace = 0.0  # steps a second since then
         self._next_frame, self._stale = 0.0, True
         self._start()
@@ -173,6 +178,8 @@ class Lab:
         """How long there is nothing to do, in seconds; None is until the bell rings."""
         now = time.perf_counter()
         frame = max(0.0, self._next_frame - now) if self._stale else None
+        if self._may_look(now):
+            return 0.0
         if self.state != "running":
             return frame
         return 0.0 if self._due(now) >= 1 else min(CHUNK / 3, CHUNK if frame is None else frame)
@@ -185,6 +192,8 @@ class Lab:
                 self._stale = True
             if self.state == "running":
                 self._train_some()
+            if self._may_look(time.perf_counter()):
+                self._look_around()
             if self._stale and time.perf_counter() >= self._next_frame:
                 self._draw()
         except Exception as error:
@@ -202,6 +211,8 @@ class Lab:
         self._error, self._pace = None, 0.0
         self.trainer.finish()  # the first look at the test set, so that there is something to see
         self._chunk = 1  # steps to train at once
+        self._survey = Survey(self.trainer, lambda: bool(self._commands))
+        self._around()
         self._forget_scene()
 
     def _forget_scene(self) -> None:
@@ -253,7 +264,7 @@ class Lab:
             self._resume()
 
     def _resume(self) -> None:
-        self._resumed = time.perf_counter(), self.trainer.step
+        self._resumed, self._looked = (time.perf_counter(), self.trainer.step), 0.0
 
     def _pause(self) -> None:
         if self.state == "running":
@@ -321,6 +332,21 @@ class Lab:
         if self._renderer is not None:
             self.screen.send_figure()
 
+    def _turn(self) -> None:
+        """Another tab was opened: what it shows was not drawn meanwhile."""
+        if self._renderer is not None and self.screen.tab == "Landscape":
+            self.screen.lookout.show_figure()
+        self._next_frame = 0.0
+
+    def _send_ground(self) -> None:
+        self.screen.lookout.send_figure()
+
+    def _around(self) -> None:
+        """Look at what the Landscape tab asks for, and draw it as it asks."""
+        self._next_look = 0.0
+        if not self._survey.look(Options(**self.screen.lookout.chosen())) and self._renderer is not None:
+            self._renderer.draw_ground()
+
     def _redraw(self) -> None:
         self._resume()
         self._forget_scene()
@@ -334,6 +360,7 @@ class Lab:
             return
         steps = self._whole_blocks(int(min(self._chunk, due)))
         self.trainer.advance(steps)
+        self._survey.keep()
         now = time.perf_counter()
         since, step = self._resumed
         self._pace = (self.trainer.step - step) / max(now - since, 1e-6)
@@ -354,6 +381,26 @@ class Lab:
         speed = math.inf if self._alone else self.screen.speed.value
         return (now - since) * speed + step - self.trainer.step + 1
 
+    def _may_look(self, now: float) -> bool:
+        """Whether the landscape is seen, has changed, and training leaves the time."""
+        running = self.state == "running"
+        if self.screen.lookout.figure is None or self.screen.tab != "Landscape" or self.state == "failed":
+            return False
+        if not self._survey.due(not running) or (running and now < self._next_look and not self._survey.busy):
+            return False
+        return not running or self._due(now) < 1 or self._looked <= LOOKING * (now - self._resumed[0])
+
+    def _look_around(self) -> None:
+        """Compute some of the landscape, and draw it where there is a better picture."""
+        began = time.perf_counter()
+        if not self._survey.busy:
+            self._next_look = began + LOOK
+        sight = self._survey.advance(self.state != "running")
+        if sight is not None:
+            self._renderer.draw_ground(sight)
+            self._stale = True  # what there is to say of it
+        self._looked += time.perf_counter() - began
+
     def _finish_if_done(self) -> None:
         if self.trainer.done:
             self._warning = self._trouble()
@@ -373,8 +420,9 @@ class Lab:
         began = time.perf_counter()
         self._stale = False
         self.screen.show(self._view())
+        self.screen.lookout.places(self._survey.steps, self.trainer.step, self.state == "running")
         if self._renderer is not None:
-            self._renderer.draw(self.trainer, at_rest=self.state in FINISHED)
+            self._renderer.draw(self.trainer, at_rest=self.state != "running")
         now = time.perf_counter()
         self._next_frame = min(max(began + FRAME, now + DEAR * (now - began)), now + RARELY)
 
@@ -410,6 +458,9 @@ OBEY: dict[str, Callable] = {
     "open": Lab._open,
     "show": Lab._show,
     "view": Lab._send,
+    "turn": Lab._turn,
+    "ground": Lab._send_ground,
+    "around": Lab._around,
     "redraw": Lab._redraw,
     "settle": Lab._settle,
 }

@@ -3,10 +3,11 @@
 import math
 import time
 
-from labkit import charts, frames
+from labkit import charts, frames, relief
 from labkit.pictures import look, points_of
 from labkit.runs import score_name
 from labkit.screen import Screen
+from labkit.survey import Sight
 from labkit.training import Trainer
 
 MAP_POINTS, MAP_WORK = (24, 80), 4e8  # to a side of a map, and floating-point operations it may take
@@ -19,6 +20,7 @@ class Renderer:
     def __init__(self, screen: Screen) -> None:
         self.screen = screen
         self._scenes = 0
+        self._sight: Sight | None = None
         self.forget()
 
     def forget(self) -> None:
@@ -28,18 +30,32 @@ class Renderer:
 
     def draw(self, trainer: Trainer, *, at_rest: bool) -> None:
         """Draw what a trainer has come to, and say it if that is due; at rest it always is."""
-        picture = look(trainer.split, lambda x: trainer.predict(x)[0].cpu(), _points(trainer))
-        scene = []
         if self._thinned is None:
-            self._thinned, self._seen = frames.Thinned(), 0
-            words = score_name(trainer.split), self.screen.log.value, self.screen.against.value
+            self._thinned, self._seen, self._fresh = frames.Thinned(), 0, True
             self._scenes += 1
-            scene = [frames.scenery(picture, points_of(trainer.split), *words, zoom=self._scenes)]
-        self.screen.draw(*scene, self._histories(trainer), frames.says(picture, self.screen.discrete.value))
+        histories = self._histories(trainer)
+        if self.screen.tab == "Learning":
+            self._draw_learning(trainer, histories)
         now = time.perf_counter()
         if at_rest or now >= self._next_sentence:
             self._next_sentence = now + SENTENCE
             self._speak(trainer)
+
+    def draw_ground(self, sight: Sight | None = None) -> None:
+        """Draw the landscape with the path on it; without another sight, the last one anew."""
+        self._sight = sight or self._sight
+        if self._sight is not None:
+            self.screen.lookout.draw(self._sight.plane, self._sight.trail, self._scenes)
+
+    def _draw_learning(self, trainer: Trainer, histories: dict) -> None:
+        """Draw the curves and what the network says; of a new run, the scene as well."""
+        picture = look(trainer.split, lambda x: trainer.predict(x)[0].cpu(), _points(trainer))
+        scene = []
+        if self._fresh:
+            words = score_name(trainer.split), self.screen.log.value, self.screen.against.value
+            scene = [frames.scenery(picture, points_of(trainer.split), *words, zoom=self._scenes)]
+            self._fresh = False
+        self.screen.draw(*scene, histories, frames.says(picture, self.screen.discrete.value))
 
     def _histories(self, trainer: Trainer) -> dict:
         """The curves so far; of the training losses only the new ones are looked at."""
@@ -52,6 +68,11 @@ class Renderer:
         return frames.histories(self._thinned.curve(), test, score, seconds_per_step=pace)
 
     def _speak(self, trainer: Trainer) -> None:
+        """Say what the open tab shows."""
+        if self.screen.tab == "Landscape" and self._sight is not None:
+            seen = self._sight
+            self.screen.say(f"{relief.in_words(seen.plane, seen.trail)} {seen.note}")
+            return
         test = [float(loss) for _, loss, _ in trainer.evaluations]
         score = float(trainer.evaluations[-1][2])
         self.screen.say(charts.in_words(self._thinned.curve()[1], test, score, score_name(trainer.split)))

@@ -10,6 +10,8 @@ import ipywidgets as widgets
 import numpy as np
 import traitlets
 
+from labkit.lookout import Lookout
+
 BUTTONS = {  # label → what it does
     "Train": "train until the last step, or until you pause; after a finished run, a new one",
     "Pause": "hold the training where it is",
@@ -31,7 +33,7 @@ SPEEDS = {"slow: 30 steps/s": 30, "watch: 300 steps/s": 300, "fast: 3,000 steps/
 WATCH = 300
 SPEED_HELP = "how fast to train while you watch; the numbers are the same, and seconds count the computing alone"
 DISCRETE_HELP = "colour the map by the answer alone, not by how sure the network is"
-TABS = ("Learning", "Compare", "Share")
+TABS = ("Learning", "Landscape", "Compare", "Share")
 STYLE = """<style>
 .labkit {container-type: inline-size}
 .labkit-controls {flex: 0 0 262px; padding-right: 14px}
@@ -139,16 +141,19 @@ class Screen:
         self._charts = widgets.VBox([widgets.HTML(WAIT)])
         self._compare = widgets.Output()
         self._table = widgets.HTML(NO_PINS)
+        self.lookout = Lookout(self.ask)
         clear = widgets.Button(description="Unpin all", tooltip="forget the pinned runs")
         clear.on_click(lambda button: self.ask("unpin"))
         self.tabs = widgets.Tab(
             [
                 widgets.VBox([_row(self.log, self.discrete, self.against), self._charts]),
+                self.lookout.view,
                 widgets.VBox([self._table, self._compare, _row(clear)]),
                 self._share_tab(),
             ],
             titles=TABS,
         )
+        self.tabs.observe(lambda change: self.ask("turn"), names="selected_index")
         right = widgets.VBox([_row(*self.buttons.values(), self.speed), self.status, self.tabs, self.sentence])
         right.add_class("labkit-right")
         main = widgets.HBox([self.controls, right])
@@ -187,6 +192,11 @@ class Screen:
         apply.on_click(lambda button: self.ask("open", self.load.value))
         rows = [(self.share, self.copies[0]), (self.code, self.copies[1]), (self.load, apply)]
         return widgets.VBox([widgets.HBox(row) for row in rows])
+
+    @property
+    def tab(self) -> str:
+        """Which tab is open."""
+        return TABS[self.tabs.selected_index or 0]
 
     # Drawing
 
@@ -232,7 +242,7 @@ class Screen:
 
     def close(self) -> None:
         """Take every widget off the screen and out of the kernel."""
-        _close(self.view)
+        _close(self.view, self.lookout.link)
 
     def show_pins(self, pins: dict[str, object]) -> None:
         """Draw the pinned runs, and what they came to as a table."""

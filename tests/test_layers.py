@@ -11,13 +11,13 @@ import labkit
 
 ORDER = [
     "spec", "costs", "devices", "data", "losses", "optimizers", "network", "training", "pictures", "saving", "runs",
-    "directions", "stacked", "ground", "landscape", "trails", "curvature", "connect",
-    "frames", "relief", "charts", "figure", "controls", "screen", "renderer", "live",
+    "directions", "stacked", "ground", "landscape", "trails", "curvature", "connect", "survey",
+    "frames", "relief", "charts", "figure", "controls", "lookout", "screen", "renderer", "live",
     "reports", "bench", "bench_live", "bench_landscape", "doctor", "__main__",
 ]  # fmt: skip
 DRAWING = {"plotly", "matplotlib", "PIL"}
 WIDGETS = {"ipywidgets", "anywidget", "IPython", "ipykernel", "traitlets"}
-WITHOUT_WIDGETS = [name for name in ORDER if name not in ("figure", "controls", "screen", "renderer", "live")]
+WITHOUT_WIDGETS = [name for name in ORDER if name not in ("figure", "controls", "lookout", "screen", "renderer", "live")]
 DOES_NOT_KNOW = {
     **{name: WIDGETS for name in WITHOUT_WIDGETS},
     **{name: WIDGETS | DRAWING for name in ORDER[: ORDER.index("frames")]},
@@ -26,6 +26,7 @@ DOES_NOT_KNOW = {
     "charts": {"torch", *WIDGETS},
     "figure": {"torch", "ipywidgets", "labkit"},
     "controls": {"torch", "labkit.training", "labkit.runs"},
+    "lookout": {"torch", "threading", "labkit.training", "labkit.runs"},
     "screen": {"torch", "threading", "labkit.training", "labkit.runs"},
     "renderer": {"threading", "ipywidgets"},
     "live": {"papermill"},
