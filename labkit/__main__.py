@@ -28,9 +28,10 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     from labkit.bench import bench
+    from labkit.bench_landscape import landscape_rows
     from labkit.bench_live import live_rows
 
-    return bench(live_rows, quick=options.quick)
+    return bench(landscape_rows, live_rows, quick=options.quick)
 
 
 def _parser() -> tuple[Parser, list[str]]:
@@ -39,7 +40,7 @@ def _parser() -> tuple[Parser, list[str]]:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     doctor = commands.add_parser("doctor", help="what this machine has, what the lab will use, and why")
     doctor.set_defaults(run=_doctor)
-    bench = commands.add_parser("bench", help="measure the lab side by side against plain PyTorch")
+    bench = commands.add_parser("bench", help="measure the lab side by side against plain PyTorch and loss-landscapes")
     bench.add_argument("--quick", action="store_true", help="repeat less often")
     bench.set_defaults(run=_bench)
     return parser, list(commands.choices)

@@ -1,4 +1,4 @@
-"""Arrays → plotly figures: a run, runs side by side, the options of one choice. It knows no torch and no widgets."""
+"""Arrays → plotly figures: runs, the options of one choice, landscapes, curvature. It knows no torch and no widgets."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,12 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from labkit import frames, relief
 from labkit.frames import AGAINST, HEIGHT, TEST, TRAIN, Thinned, apply, base, blank, histories, says, scenery, single
+from labkit.relief import DASHES, LOOKS, RUNS, caption, number
 
-RUNS = ["#0072B2", "#D97B00", "#009E73", "#CC79A7", "#56B4E9", "#000000"]  # Okabe and Ito, for six pinned runs
-DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"]  # never colour alone
+SLIDER = 100  # pixels of a time slider
+ABOVE = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}  # a legend off the data
 
 
 def learning(run: object, *, log: bool = True, against: str = "steps") -> go.Figure:
@@ -61,8 +63,9 @@ def by_choice(name: str, options: Sequence, scores: np.ndarray, score_name: str)
     line = {"color": TEST, "width": 2}
     figure.add_scatter(x=places, y=np.median(scores, 1), mode="lines", line=line, name="median")
     figure.update_layout(legend={"orientation": "h", "yanchor": "bottom", "y": 1.02}, xaxis_type="category")
-    low = min(0.45, float(scores.min()))
-    return figure.update_yaxes(range=[low - 0.03, 1.03], title_font_size=13).update_xaxes(title_font_size=13)
+    if score_name.endswith(("accuracy", "R²")):
+        figure.update_yaxes(range=[min(0.45, float(scores.min())) - 0.03, 1.03])
+    return figure.update_yaxes(title_font_size=13, rangemode="tozero").update_xaxes(title_font_size=13)
 
 
 def comparable(run: object) -> tuple[np.ndarray, np.ndarray]:
@@ -108,3 +111,232 @@ def trend(losses: np.ndarray) -> str:
     if after < 0.95 * before:
         return "still falling"
     return "rising" if after > 1.05 * before else "level"
+
+
+def surface(plane: object, trails: dict | None = None, *, value: str = "loss", log: bool = True) -> go.Figure:
+    """Draw a `labkit.Plane` in 3-D, with the paths of runs on it at their true losses.
+
+    Args:
+        plane: The ground.
+        trails: A `labkit.trails.Trail` under each name.
+        value: Which of the plane's values; paths are drawn on "loss" alone.
+        log: Draw losses by powers of ten.
+    """
+    return _landscape("3-D", plane, trails, value, log)
+
+
+def contour(plane: object, trails: dict | None = None, *, value: str = "loss", log: bool = True) -> go.Figure:
+    """Draw a `labkit.Plane` as contours, with the paths of runs on it; arguments as for `surface`."""
+    return _landscape("contours", plane, trails, value, log)
+
+
+def _landscape(kind: str, plane: object, trails: dict | None, value: str, log: bool) -> go.Figure:
+    return apply(relief.blank(kind, len(trails or {})), relief.frame(kind, plane, trails, value=value, log=log))
+
+
+def side_by_side(planes: dict[str, object], *, value: str = "loss", log: bool = True) -> go.Figure:
+    """Draw up to six named planes as contours in one scale of colours, to compare the ground of several networks."""
+    if not 1 <= len(planes) <= 6:
+        raise ValueError(f"{len(planes)} planes are given: side by side there is room for 1 to 6.")
+    columns = 2 if len(planes) == 4 else min(3, len(planes))
+    titles = [f"{name}<br>{number(relief.at_centre(plane, value))} at the centre" for name, plane in planes.items()]
+    figure = make_subplots(
+        -(-len(planes) // columns), columns, subplot_titles=titles, horizontal_spacing=0.09, vertical_spacing=0.22
+    )
+    shared = relief.fitting(planes.values(), (), value, log)
+    listed: set = set()
+    for k, plane in enumerate(planes.values()):
+        place = {"row": k // columns + 1, "col": k % columns + 1}
+        one = apply(relief.blank("contours", 0), relief.frame("contours", plane, value=value, shared=shared))
+        one.data[relief.GROUND].showscale = k == 0
+        for trace in one.data:
+            trace.legendgroup, trace.showlegend = trace.name, bool(trace.showlegend) and trace.name not in listed
+            listed |= {trace.name} if trace.showlegend else set()
+            figure.add_trace(trace, **place)
+        x, y = one.layout.xaxis, one.layout.yaxis
+        figure.update_xaxes(range=x.range, title_text=x.title.text if k + columns >= len(planes) else "", **place)
+        figure.update_yaxes(range=y.range, title_text="" if k % columns else y.title.text, **place)
+    sizes = ", ".join(f"{plane.facts['parameters']:,}" for plane in planes.values() if "parameters" in plane.facts)
+    slices = f"Each picture is 2 directions of many ({sizes}): the ground may look different along others."
+    figure.update_annotations(font_size=13)
+    _captioned(figure, f"{relief.units(plane)} {slices}", 300 * -(-len(planes) // columns) + 100)
+    above = {"y": 1, "yref": "container", "yanchor": "top"}  # higher than the names of the planes
+    return figure.update_layout(margin={"r": 96, "t": 80}, legend=above)
+
+
+def line(lines: dict[str, object], *, value: str = "loss", log: bool = True) -> go.Figure:
+    """Draw `labkit.landscape.Line`s from one network to another, on training data and, where they have any, test data.
+
+    Args:
+        lines: The ways, straight or curved, between the same two networks, each under a name.
+        value: Which of the lines' values.
+        log: Draw losses by powers of ten.
+    """
+    for values in (way.values for way in lines.values() if value not in way.values):
+        raise ValueError(f"value={value!r} was not measured: take one of {', '.join(values)}, or make the line anew.")
+    both = {value: ("train", "solid", TRAIN), f"test {value}": ("test", "dot", TEST)}
+    drawn = [(name, way, key) for name, way in lines.items() for key in both if key in way.values]
+    losses = [way.values[key] for _, way, key in drawn]
+    scale = relief.scale(*losses, log=log and not value.endswith("accuracy"), cut=False)
+    figure = go.Figure(layout=base())
+    for (name, way, key), values in zip(drawn, losses, strict=True):
+        part, dash, colour = both[key]
+        own, _, symbol = LOOKS[list(lines).index(name) % len(LOOKS)]
+        y = scale.heights(values)
+        look = {
+            "line": {"color": colour if len(lines) == 1 else own, "dash": dash, "width": 2},
+            "marker_symbol": symbol,
+        }
+        hover = f"{key} %{{customdata:.4g}} at %{{x:.3g}}<extra>{name}</extra>"
+        figure.add_scatter(
+            x=way.t, y=y, customdata=values, name=f"{name}, {part}", mode="lines+markers", hovertemplate=hover, **look
+        )
+    figure.update_yaxes(title_text=scale.title(value), **scale.ticks())
+    figure.update_xaxes(title_text="on the way from the first network (0) to the second (1)")
+    return _captioned(figure, " ".join(_way(name, way.values[value], value) for name, way in lines.items()))
+
+
+def _way(name: str, values: np.ndarray, value: str) -> str:
+    """Say how high a way goes."""
+    lost = "" if np.isfinite(values).all() else " Where it is not finite, the line is broken."
+    inner = values[np.isfinite(values)]
+    highest = number(inner.max()) if len(inner) else "nothing finite"
+    return (
+        f"{name}: {value} {number(values[0])} and {number(values[-1])} at the ends, at most {highest} on the way.{lost}"
+    )
+
+
+def off_plane(trails: object) -> go.Figure:
+    """Draw how far off a plane a path is, and its true loss beside what the plane shows, over the steps.
+
+    Args:
+        trails: A trail, or a trail under each name.
+    """
+    trails = trails if isinstance(trails, dict) else {"path": trails}
+    figure = make_subplots(1, 2, horizontal_spacing=0.18)
+    both = [each for trail in trails.values() for each in (trail.loss, trail.plane_loss)]
+    scale = relief.scale(*both, log=True, cut=False)
+    for k, (name, trail) in enumerate(trails.items()):
+        colour, _, symbol = LOOKS[k % len(LOOKS)]
+        line = {"color": colour, "width": 2}
+        dots = {"mode": "lines+markers", "marker": {"symbol": symbol, "size": 5}, "line": line}
+        figure.add_scatter(x=trail.steps, y=trail.off, name=name, showlegend=len(trails) > 1, **dots, row=1, col=1)
+        dotted = {"mode": "lines", "line": line | {"dash": "dot"}}
+        for what, losses, look in (("true", trail.loss, dots), ("of the plane", trail.plane_loss, dotted)):
+            place = {"row": 1, "col": 2, "showlegend": False, "customdata": losses}
+            hover = f"loss {what} %{{customdata:.4g}} at step %{{x:,}}<extra>{name}</extra>"
+            figure.add_scatter(x=trail.steps, y=scale.heights(losses), hovertemplate=hover, **place, **look)
+    figure.update_xaxes(title_text="step")
+    figure.update_yaxes(title_text="distance off the plane, in weight space", rangemode="tozero", row=1, col=1)
+    title = f"{scale.title('loss')}<br>solid: true, dotted: the plane's"
+    figure.update_yaxes(title_text=title, **scale.ticks(), row=1, col=2)
+    return _captioned(figure, "The plane's loss is that of its point nearest to the path: the picture shows this one.")
+
+
+def spectrum(largest: np.ndarray, smallest: Sequence = ()) -> go.Figure:
+    """Draw eigenvalues of the Hessian: how sharply the loss bends along the steepest and the most hollow directions.
+
+    Args:
+        largest: The largest eigenvalues.  # (k,)
+        smallest: The smallest, if known.  # (m,)
+    """
+    values = np.concatenate([np.sort(largest)[::-1], np.sort(smallest)[::-1]])
+    ranks = [str(k + 1) for k in range(len(largest))] + [f"−{k}" for k in range(len(smallest), 0, -1)]
+    figure = go.Figure(layout=base() | {"bargap": 0.5})
+    signs = (("above 0: the loss rises to both sides", frames.ORANGE, "", values >= 0),)
+    signs += (("below 0: the loss falls to both sides", frames.BLUE, "/", values < 0),)
+    for name, colour, pattern, chosen in signs:
+        bars = {"color": colour, "pattern": {"shape": pattern}}
+        if chosen.any():
+            x = [rank for rank, one in zip(ranks, chosen, strict=True) if one]
+            figure.add_bar(x=x, y=values[chosen], name=name, marker=bars, showlegend=True)
+    title = "rank: 1 is the largest" + (", −1 the smallest" if len(smallest) else "")
+    figure.update_xaxes(title_text=title, type="category", categoryorder="array", categoryarray=ranks)
+    figure.update_yaxes(title_text="eigenvalue of the Hessian<br>(loss per squared distance)")
+    ends = f"Largest {number(values[0])}" + (f", smallest {number(values[-1])}" if len(smallest) else "")
+    return _captioned(figure, f"{ends}. Along an eigenvector, a step s bends the loss by ½ · eigenvalue · s².")
+
+
+def sharpness(steps: np.ndarray, values: np.ndarray, lr: float | np.ndarray) -> go.Figure:
+    """Draw the largest eigenvalue of the Hessian over the steps, and the edge of stability (Cohen et al. 2021).
+
+    Args:
+        steps: When it was measured.  # (S,)
+        values: The sharpness there.  # (S,)
+        lr: The learning rate of gradient descent: one, or one at each of those steps.
+    """
+    edge = np.broadcast_to(2 / np.asarray(lr, dtype=float), len(steps))
+    figure = go.Figure(layout=base())
+    figure.add_scatter(
+        x=steps, y=edge, name="2 / learning rate", line={"color": frames.ORANGE, "dash": "dash", "width": 2}
+    )
+    figure.add_scatter(x=steps, y=values, name="sharpness", mode="lines+markers", line={"color": TRAIN, "width": 2})
+    figure.update_xaxes(title_text="step")
+    figure.update_yaxes(title_text="sharpness: largest eigenvalue<br>of the Hessian", rangemode="tozero")
+    late = (np.asarray(values) / edge)[len(steps) // 2 :]
+    told = (
+        f"Over the second half the sharpness is {number(late.min())} to {number(late.max())} times 2 / learning rate."
+    )
+    return _captioned(figure, f"{told} Above that line gradient descent overshoots along the sharpest direction.")
+
+
+def animation(planes: Sequence, trails: Sequence[dict] | None, steps: Sequence, *, log: bool = True) -> go.Figure:
+    """Draw the ground moving during a training, with a slider of its steps; one scale of heights and colours.
+
+    Args:
+        planes: The ground at each step, of the same shape.
+        trails: The paths on each plane up to its step, or None.
+        steps: The steps.
+        log: Draw losses by powers of ten.
+    """
+    trails = trails or [{}] * len(planes)
+    if not len(planes) == len(trails) == len(steps):
+        raise ValueError(f"{len(planes)} planes, {len(trails)} trails, {len(steps)} steps: give as many of each.")
+    shared = relief.fitting(planes, [one for each in trails for one in each.values()], "loss", log)
+    moves = [relief.frame("3-D", *pair, shared=shared) for pair in zip(planes, trails, strict=True)]
+    figure = apply(relief.blank("3-D", max(map(len, trails))), moves[-1])
+    figure.frames = [_move(figure, move, step) for move, step in zip(moves, steps, strict=True)]
+    figure.layout.annotations[0].yshift -= SLIDER
+    margin = figure.layout.margin.b + SLIDER
+    figure.update_layout(
+        height=figure.layout.height + SLIDER, margin_b=margin, **_slider([str(step) for step in steps])
+    )
+    return figure
+
+
+def _move(figure: go.Figure, move: dict, step: int) -> go.Frame:
+    """One frame of an animation: what changes, and nothing that stays."""
+    still = ("colorbar", "hovertemplate", "name", "meta")
+    traces = {
+        k: {key: part for key, part in values.items() if key not in still} for k, values in move["traces"].items()
+    }
+    data = [{"type": figure.data[k].type, **values} for k, values in traces.items()]
+    return go.Frame(name=str(step), data=data, traces=list(traces))
+
+
+def _slider(names: list[str]) -> dict:
+    """A slider over frames, and buttons that play them."""
+    at_once = {"mode": "immediate", "transition": {"duration": 0}}
+    jump, play = at_once | {"frame": {"duration": 0}}, at_once | {"frame": {"duration": 300}, "fromcurrent": True}
+    steps = [{"label": name, "method": "animate", "args": [[name], jump]} for name in names]
+    slider = {"steps": steps, "active": len(names) - 1, "currentvalue": {"prefix": "step "}, "x": 0.22, "len": 0.78}
+    buttons = [
+        {"label": "Play", "method": "animate", "args": [None, play]},
+        {"label": "Pause", "method": "animate", "args": [[None], jump]},
+    ]
+    menu = {"type": "buttons", "direction": "left", "buttons": buttons, "x": 0, "y": 0, "xanchor": "left"}
+    return {
+        "sliders": [slider | {"y": 0}],
+        "updatemenus": [menu | {"yanchor": "top", "pad": {"t": 24}, "showactive": False}],
+    }
+
+
+def _captioned(figure: go.Figure, text: str, height: int = 400) -> go.Figure:
+    """Put a caption under a chart, and its legend above."""
+    note = caption(text, 52)
+    bottom = 60 + relief.LINE_HEIGHT * (1 + note["text"].count("<br>"))
+    figure.add_annotation(note)
+    figure.update_xaxes(title_font_size=13).update_yaxes(title_font_size=13)
+    return figure.update_layout(
+        base() | {"height": height, "margin": base()["margin"] | {"b": bottom}, "legend": ABOVE}
+    )

@@ -326,7 +326,10 @@ class Lab:
         from labkit.renderer import Renderer  # brings plotly, which is of no use while nobody is looking
 
         self.screen.show_figure()
-        self._renderer = Renderer(self.screen)
+        self.screen.lookout.show_figure()
+        if self._renderer is None:
+            self._renderer = Renderer(self.screen)
+        self._renderer.forget()
 
     def _send(self) -> None:
         if self._renderer is not None:
@@ -334,8 +337,6 @@ class Lab:
 
     def _turn(self) -> None:
         """Another tab was opened: what it shows was not drawn meanwhile."""
-        if self._renderer is not None and self.screen.tab == "Landscape":
-            self.screen.lookout.show_figure()
         self._next_frame = 0.0
 
     def _send_ground(self) -> None:
@@ -384,7 +385,7 @@ class Lab:
     def _may_look(self, now: float) -> bool:
         """Whether the landscape is seen, has changed, and training leaves the time."""
         running = self.state == "running"
-        if self.screen.lookout.figure is None or self.screen.tab != "Landscape" or self.state == "failed":
+        if self._renderer is None or self.screen.tab != "Landscape" or self.state == "failed":
             return False
         if not self._survey.due(not running) or (running and now < self._next_look and not self._survey.busy):
             return False

@@ -6,6 +6,7 @@ import ipywidgets as widgets
 
 from labkit import frames, relief
 
+BELOW = {"3-D": 10, "contours": 55}  # pixels under the picture, for the title of its axis
 CHOICES = {"random": "random", "path (PCA)": "path", "Hessian": "Hessian"}
 HELP = {
     "directions": "which two of the many directions through weight space span the picture",
@@ -27,7 +28,6 @@ class Lookout:
     Attributes:
         view: the widget to display.
         figure: the live figure, or None until somebody looks.
-        link: what ties the slider to the player; it is no part of the view.
     """
 
     def __init__(self, ask: Callable[..., None]) -> None:
@@ -37,16 +37,17 @@ class Lookout:
         self.span = widgets.FloatLogSlider(
             1.0, base=10, min=-1, max=1, step=0.1, description="span", readout_format=".2g"
         )
-        self.kind = widgets.ToggleButtons(options=relief.KINDS)
+        self.kind = widgets.ToggleButtons(options=relief.KINDS, value="contours")  # 3-D is slow where no GPU draws it
         self.log = widgets.Checkbox(value=True, description="log scale", indent=False)
         self.at = widgets.IntSlider(0, 0, 0, description="around step", readout=False)
         self.play = widgets.Play(interval=400, max=0, show_repeat=False)
-        self.link = widgets.jslink((self.play, "value"), (self.at, "value"))  # in the browser, so that it never lags
+        widgets.link((self.play, "value"), (self.at, "value"))
         self.when = widgets.Label("now")
         self.figure = None
         self._steps: Sequence[int] = []
         self._drawn: dict = {}
-        self._charts = widgets.VBox([widgets.HTML(WAIT)])
+        self._wait = widgets.HTML(WAIT)
+        self._charts = widgets.VBox([self._wait])
         self._dress()
         self._time = widgets.HBox([self.play, self.at, self.when], layout={"visibility": "hidden"})
         choices = widgets.HBox([self.kind, self.directions, self.seed, self.span, self.log])
@@ -60,7 +61,7 @@ class Lookout:
             ("directions", "190px"),
             ("seed", "110px"),
             ("span", "230px"),
-            ("at", "330px"),
+            ("at", "250px"),
             ("log", "auto"),
             ("kind", "auto"),
         ):
@@ -98,19 +99,19 @@ class Lookout:
         self.when.value = f"{now if at is None else kept[at]:,} of {now:,}" + (" (now)" if at is None else "")
 
     def show_figure(self) -> None:
-        """Make the live figure, once somebody looks."""
+        """Make the live figure, once somebody looks at the lab."""
         if self.figure is None:
-            from labkit.figure import NextFigure
+            from labkit.figure import NextFigure  # brings plotly, which is of no use while nobody is looking
 
-            waiting, self.figure = self._charts.children, NextFigure(lambda: self._ask("ground"))
-            self._charts.children = [self.figure]
-            for widget in waiting:
-                widget.close()
+            self.figure = NextFigure(lambda: self._ask("ground"))
+            self._charts.children = [self._wait, self.figure]  # closing what a browser just builds a view of breaks it
 
     def send_figure(self) -> None:
         """Send the whole figure as it is now."""
         if self._drawn:
-            self.figure.show(frames.apply(relief.blank(self._drawn["kind"]), self._drawn["frame"]))
+            self._wait.value = ""
+            figure = frames.apply(relief.blank(self._drawn["kind"]), self._drawn["frame"])
+            self.figure.show(figure.update_layout(height=frames.HEIGHT, margin_b=BELOW[self._drawn["kind"]]))
 
     def draw(self, plane: object, trail: object, zoom: int) -> None:
         """Draw a plane and the path on it.
@@ -122,6 +123,7 @@ class Lookout:
         """
         kind = self.kind.value
         frame = relief.frame(kind, plane, {"path": trail}, log=self.log.value, zoom=zoom)
+        frame["layout"]["annotations"] = []  # what a caption would say stands below the tabs
         anew, self._drawn = self._drawn.get("kind") != kind, {"kind": kind, "frame": frame}
         if anew:
             self.send_figure()

@@ -71,7 +71,8 @@ class Renderer:
         """Say what the open tab shows."""
         if self.screen.tab == "Landscape" and self._sight is not None:
             seen = self._sight
-            self.screen.say(f"{relief.in_words(seen.plane, seen.trail)} {seen.note}")
+            words = relief.in_words(seen.plane, seen.trail), relief.units(seen.plane), seen.note
+            self.screen.say(" ".join(filter(None, words)))
             return
         test = [float(loss) for _, loss, _ in trainer.evaluations]
         score = float(trainer.evaluations[-1][2])

@@ -242,7 +242,7 @@ class Screen:
 
     def close(self) -> None:
         """Take every widget off the screen and out of the kernel."""
-        _close(self.view, self.lookout.link)
+        _close(self.view)
 
     def show_pins(self, pins: dict[str, object]) -> None:
         """Draw the pinned runs, and what they came to as a table."""

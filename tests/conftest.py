@@ -110,7 +110,8 @@ def page(chromium):
 
     One per test: while Playwright runs, asyncio counts as running too, which trips nbclient in other tests.
     """
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    flags = ["--no-sandbox", "--disable-quic", "--no-first-run"]
+    flags += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL without a GPU, for the 3-D pictures
     flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=flags)

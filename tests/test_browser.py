@@ -20,6 +20,9 @@ class Playground:
         pattern = re.compile(rf"^{re.escape(label)}$")
         return self.page.locator(".labkit-controls .widget-inline-hbox", has=self.page.get_by_text(pattern))
 
+    def speed(self, label):
+        self.page.locator(".labkit-right select").first.select_option(label=label)
+
     def status(self):
         return self.page.locator(".labkit-line").first.inner_text()
 
@@ -112,13 +115,12 @@ def test_a_person_chooses_trains_pauses_and_stops(playground, page):
     last.fill("20000")  # more than a slow machine's browser needs to press Pause
     last.press("Enter")
     lab.until(lambda: "of 20,000" in lab.status())
-    speed = page.locator(".labkit-right select")
-    speed.select_option(label="slow: 30 steps/s")  # so that the first look is an early one on any machine
+    lab.speed("slow: 30 steps/s")  # so that the first look is an early one on any machine
     lab.button("Train").click()
     lab.until(lambda: lab.status().startswith("running") and lab.step() > 10)
     lab.until(lambda: "Test loss" in lab.sentence())
     early = lab.test_loss()
-    speed.select_option(label="watch: 300 steps/s")
+    lab.speed("watch: 300 steps/s")
     lab.until(lambda: lab.test_loss() < 0.9 * early)
     assert lab.picture() != untrained
 
@@ -144,7 +146,7 @@ def test_runs_are_pinned_compared_and_shared(small, page):
     lab.until(lambda: "Reset to apply optimizer" in lab.button("Reset").inner_text())
     lab.button("Reset").click()
     lab.until(lambda: lab.status().startswith("idle"))
-    page.locator(".labkit-right select").select_option(label="full speed")
+    lab.speed("full speed")
     lab.button("Train").click()
     lab.until(lambda: lab.status().startswith("done"))
     lab.button("Pin").click()
@@ -159,7 +161,7 @@ def test_runs_are_pinned_compared_and_shared(small, page):
 
 def test_the_charts_follow_from_one_data_set_to_the_next(small, page):
     lab = small
-    page.locator(".labkit-right select").select_option(label="full speed")
+    lab.speed("full speed")
     frames = page.locator(".labkit-figure")
     for dataset in ("plane", "digits", "chebyshev", "teacher", "moons"):
         lab.control("dataset").locator("select").select_option(label=dataset)
@@ -168,10 +170,10 @@ def test_the_charts_follow_from_one_data_set_to_the_next(small, page):
         lab.until(lambda: lab.status().startswith("idle"))
         lab.button("Train").click()
         lab.until(lambda: lab.status().startswith("done"))
-        page.get_by_label("log scale").click()
+        page.get_by_label("log scale").first.click()
         page.wait_for_timeout(500)
         before = int(frames.get_attribute("data-frames"))
-        page.get_by_label("log scale").click()
+        page.get_by_label("log scale").first.click()
         lab.until(lambda before=before: int(frames.get_attribute("data-frames")) > before)
     assert page.errors == []
 
@@ -205,3 +207,77 @@ def test_the_lab_fits_a_window_of_a_thousand_pixels(small, page):
         inside = page.locator(box).evaluate("box => box.scrollWidth <= box.clientWidth + 1")
         assert inside, f"{box} has to be scrolled sideways"
     assert page.locator(".labkit-figure").bounding_box()["width"] > 400  # with the file browser open, as it begins
+
+
+class Ground:
+    """The open Landscape tab."""
+
+    def __init__(self, lab):
+        self.page, self.lab = lab.page, lab
+        lab.until(self.is_open)
+        self.figure = self.page.locator(".labkit-figure").nth(1)
+        lab.until(lambda: self.frames() > 0)
+        lab.until(lambda: "directions" in lab.sentence())
+
+    def is_open(self):
+        """Open the tab; the page may still be scrolling, and the first click miss."""
+        tab = self.page.locator(".lm-TabBar-tab", has_text="Landscape")
+        tab.click()
+        return "lm-mod-current" in tab.get_attribute("class")
+
+    def frames(self):
+        return int(self.figure.get_attribute("data-frames") or 0)
+
+    def title(self):
+        return self.figure.evaluate("figure => figure.layout.xaxis.title.text")
+
+    def losses(self):
+        return self.figure.evaluate("figure => JSON.stringify(figure.data[0].z)")
+
+
+def test_a_person_looks_at_the_ground_while_training_and_goes_back_in_time(small, page):
+    lab, ground = small, Ground(small)
+    for label, word in (("path (PCA)", "path"), ("Hessian", "eigenvector"), ("random", "random")):
+        page.locator(".labkit-right select").nth(1).select_option(label=label)
+        lab.until(lambda word=word: word in ground.title())
+
+    lab.control("stop at step").locator("input").fill("100000")
+    page.keyboard.press("Enter")
+    lab.until(lambda: "of 100,000" in lab.status())
+    lab.speed("watch: 300 steps/s")
+    still = ground.losses()
+    lab.button("Train").click()
+    lab.until(lambda: lab.status().startswith("running") and ground.losses() != still)  # it moves while training
+    lab.button("Stop").click()
+    lab.until(lambda: lab.status().startswith("stopped"))
+    handle = page.locator(".labkit-right .widget-inline-hbox", has=page.get_by_text("around step"))
+    handle = handle.locator(".noUi-handle")
+    lab.until(handle.is_visible)
+    page.wait_for_timeout(1500)
+    now = ground.losses()
+    handle.focus()
+    handle.press("Home")
+    lab.until(lambda: ground.losses() != now)
+    assert page.locator(".labkit-right .widget-label", has_text="0 of ").count()
+
+    page.click(".labkit-right button:has-text('3-D')")
+    page.wait_for_selector(".labkit-figure .gl-container canvas", timeout=30_000)
+    page.wait_for_timeout(2000)
+    assert len(ground.figure.screenshot()) > 25_000  # shades of a relief; a blank one packs into far less
+    assert page.errors == []
+
+
+def test_a_reloaded_page_shows_the_ground_again(small, page):
+    lab, ground = small, Ground(small)
+    page.wait_for_timeout(1500)
+    seen = ground.losses()
+    page.keyboard.press("Control+s")
+    page.wait_for_timeout(1500)
+    page.reload()
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    page.mouse.move(700, 500)
+    lab.until(lambda: page.locator(".labkit-line").count() or page.mouse.wheel(0, 300), 60)
+    lab.button("Train").scroll_into_view_if_needed()
+    ground = Ground(lab)
+    lab.until(lambda: ground.losses() == seen)
+    assert page.errors == []

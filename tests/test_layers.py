@@ -17,7 +17,8 @@ ORDER = [
 ]  # fmt: skip
 DRAWING = {"plotly", "matplotlib", "PIL"}
 WIDGETS = {"ipywidgets", "anywidget", "IPython", "ipykernel", "traitlets"}
-WITHOUT_WIDGETS = [name for name in ORDER if name not in ("figure", "controls", "lookout", "screen", "renderer", "live")]
+ON_THE_SCREEN = ("figure", "controls", "lookout", "screen", "renderer", "live")
+WITHOUT_WIDGETS = [name for name in ORDER if name not in ON_THE_SCREEN]
 DOES_NOT_KNOW = {
     **{name: WIDGETS for name in WITHOUT_WIDGETS},
     **{name: WIDGETS | DRAWING for name in ORDER[: ORDER.index("frames")]},

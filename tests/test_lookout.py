@@ -57,7 +57,7 @@ def drawn(lab):
 def test_opening_the_tab_shows_the_ground_around_the_first_weights(lab):
     sight = settled(lab)
     assert sight.step == 0 and len(sight.plane.alpha) == POINTS
-    assert drawn(lab)["kind"] == "3-D"
+    assert drawn(lab)["kind"] == "contours"
     assert "Loss" in lab.screen.sentence.value and "directions" in lab.screen.sentence.value
 
 
@@ -113,7 +113,7 @@ def test_other_directions_are_drawn_with_their_names(lab, directions):
     lab.result()
     lab.screen.lookout.directions.value = directions
     settled(lab)
-    title = drawn(lab)["frame"]["layout"]["scene"]["xaxis"]["title"]["text"]
+    title = drawn(lab)["frame"]["layout"]["xaxis"]["title"]["text"]
     assert {"path": "path", "Hessian": "eigenvector"}[directions] in title
     assert lab.screen.lookout.seed.layout.display == "none"
 
@@ -121,8 +121,8 @@ def test_other_directions_are_drawn_with_their_names(lab, directions):
 def test_map_or_relief_and_the_scale_change_the_drawing_and_nothing_is_computed_again(lab, monkeypatch):
     plane = settled(lab).plane
     monkeypatch.setattr(Survey, "advance", None)  # calling it would fail
-    lab.screen.lookout.kind.value = "contours"
-    until(lambda: drawn(lab)["kind"] == "contours")
+    lab.screen.lookout.kind.value = "3-D"
+    until(lambda: drawn(lab)["kind"] == "3-D")
     lab.screen.lookout.log.value = False
     until(lambda: "log" not in drawn(lab)["frame"]["traces"][relief.GROUND]["colorbar"]["title"]["text"])
     assert lab._renderer._sight.plane is plane
@@ -149,13 +149,20 @@ def test_an_error_while_looking_reaches_the_person(lab, monkeypatch):
     assert settled(lab).step == 0
 
 
+def test_a_front_end_that_comes_back_hears_of_the_ground_again(lab):
+    settled(lab)
+    lab.screen.ask("show")
+    until(lambda: lab._obeyed >= lab._asked and not lab._stale)
+    assert "directions" in lab.screen.sentence.value
+
+
 def test_a_front_end_that_comes_back_gets_the_whole_picture(lab, monkeypatch):
     settled(lab)
     sent = []
     monkeypatch.setattr(type(lab.screen.lookout.figure), "send", lambda figure, message: sent.append(message))
     lab.screen.ask("ground")
     until(lambda: sent)
-    assert sent[0]["figure"]["data"][relief.GROUND]["type"] == "surface"
+    assert sent[0]["figure"]["data"][relief.GROUND]["type"] == "contour"
     assert len(sent[0]["figure"]["data"][relief.GROUND]["z"]["bdata"]) > 4 * POINTS**2
 
 

@@ -164,6 +164,7 @@ OTHER = {
     "a regression": ("01_playground", {"dataset": "bumps", "loss": "huber", "depth": 1, "steps": 200}),
     "ten classes": ("01_playground", {"dataset": "digits", "steps": 60}),
     "elsewhere": ("00_start_here", {}),
+    "the ground of a regression": ("05_loss_landscapes", {"dataset": "bumps", "loss": "mse", "depth": 3, "steps": 300}),
 }
 
 
@@ -218,7 +219,18 @@ def playground(results):
     assert results["test_loss"] < results["first_loss"]
 
 
-CLAIMS = {"00_start_here": start_here, "01_playground": playground}
+def landscapes(results):
+    assert results["cell_apart"] < 1e-5 and results["apart_filter"] < 1e-4 < 0.1 < results["apart_raw"]
+    width, batch = results["basin_by_width"], results["basin_by_batch"]
+    assert width[4] < width[16] < width[64] and batch[8] > batch[32] > batch[0]
+    assert results["basin_by_optimizer"]["sgd"] > results["basin_by_optimizer"]["adam"]
+    assert results["explained"] > 0.5 and results["misled"]["adam"] > 100
+    assert 0.95 < results["edge"] < 1.05
+    barriers = results["barriers"]
+    assert barriers["curve"] < 0.05 * barriers["straight"] and barriers["matched"] < 0.5 * barriers["straight"]
+
+
+CLAIMS = {"00_start_here": start_here, "01_playground": playground, "05_loss_landscapes": landscapes}
 
 
 @each
