@@ -103,7 +103,7 @@ def _look(page: object, address: str) -> tuple[float, ...]:
     charts = controls + time.perf_counter() - began
     page.wait_for_timeout(1500)
     click = page.evaluate(CLICK) / 1000
-    page.locator(".labkit-right select").select_option(label="full speed")
+    page.locator(".labkit-right select").first.select_option(label="full speed")
     page.wait_for_timeout(1000)
     first, sent = _frames(page), len(wire)
     page.wait_for_timeout(3000)

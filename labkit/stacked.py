@@ -15,9 +15,9 @@ from labkit.directions import Direction
 from labkit.losses import Loss, accuracy, as_columns, r_squared
 from labkit.network import Residual, check_answer, shortcut
 
-CACHE = 1 << 20  # bytes that a layer's outputs may take on a CPU before they fall out of its cache
+CACHE = 2 << 20  # bytes that a layer's outputs may take on a CPU before they fall out of its cache
 FEW_INPUTS = 8  # up to so many, the first layer is quicker computed at every place than mixed from its parts
-WORK = 5e7  # floating-point operations that a thread should get at once
+WORK, TILES = 5e7, 4  # floating-point operations, and goes, that a thread should get at once: it waits for the others
 GPU_SHARE, GPU_CHUNK = 0.25, 1 << 30  # of the free memory, and bytes, for one chunk of places on a GPU
 ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.Identity, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.Softplus)
 IN_PLACE = {nn.ReLU: lambda z: z.clamp_min_(0), nn.Tanh: torch.tanh_, nn.Sigmoid: torch.sigmoid_}
@@ -178,7 +178,7 @@ class Stacked:
             return tile, tile, 1
         tile = max(2, CACHE // (size * max(samples) * max(units)))
         each = 2 * sum(samples) * (rest + len(first) * units[0])  # operations at one place
-        tiles = max(1, int(WORK / each) // tile)
+        tiles = max(TILES, int(WORK / each) // tile)
         workers = int(max(1, min(threads, each * tile * tiles * threads // devices.WORK_PER_THREAD)))
         return tile, tile * tiles * workers, workers
 
