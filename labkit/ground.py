@@ -15,7 +15,7 @@ from torch.func import functional_call, vmap
 
 from labkit import devices
 from labkit.directions import Direction, check, flat, weights_of
-from labkit.stacked import LossFn, Part, Stacked, check_targets, layers_of, scalar
+from labkit.stacked import FIT_FOR_MANY, LossFn, Part, Stacked, check_targets, known, layers_of, scalar
 
 LAUNCH = 1e9  # floating-point operations at one place below which a GPU spends its time on starting kernels
 VMAP_CHUNK = 256  # places at once
@@ -75,9 +75,10 @@ class Ground:
         self.batch_norm = _batch_norm(model, recompute)
         self._flops = 2 * self.parameters * sum(len(data[0]) for data in parts.values())
         parts = [Part(*data, tuple(measures.values())) for data in parts.values()]
+        self._draws = _draws(model, parts)
         every = devices.thread_count()
         self._threads = devices.threads_for(self._flops)
-        with torch.no_grad(), devices.threads(self._threads), _random_state_kept(self._device):
+        with torch.no_grad(), devices.threads(self._threads), _random_state_kept(self._device, self._draws):
             self._evaluator = self._choose(every, model, weights, directions, parts, recompute)
             self._evaluator.check()
             self._evaluator.release()
@@ -137,7 +138,7 @@ class Ground:
 
     def _measure(self, coefficients: Tensor) -> np.ndarray:
         """Measure one chunk."""  # (B, K) → (B, names)
-        with devices.threads(self._threads), _random_state_kept(self._device):
+        with devices.threads(self._threads), _random_state_kept(self._device, self._draws):
             return self._evaluator.measure(coefficients).cpu().double().numpy()
 
     def __repr__(self) -> str:
@@ -181,10 +182,16 @@ def _out_of_memory(error: RuntimeError) -> bool:
 
 
 @contextmanager
-def _random_state_kept(device: torch.device) -> Iterator[None]:
+def _random_state_kept(device: torch.device, draws: bool) -> Iterator[None]:
     """Give the global generators back as they were: the CPU's, and that of a GPU."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=draws):
         yield
+
+
+def _draws(model: nn.Module, parts: Sequence[Part]) -> bool:
+    """Whether anything may draw at random; else other threads keep the global generators to themselves."""
+    plain = layers_of(model, *(part.x for part in parts))
+    return not plain or not all(known(each) or each in FIT_FOR_MANY for part in parts for each in part.measures)
 
 
 def _batch_norm(model: nn.Module, recompute: bool) -> str:
@@ -220,8 +227,9 @@ class InPlace:
         self._training = any(module.training for module in model.modules())
         boxes = [module._buffers for module in self.model.modules()]
         self._kept = [(box, name, box[name].clone()) for box in boxes for name in box if box[name] is not None]
-        self._generators = [torch.default_generator]
-        if self._theta.is_cuda:
+        self._draws = _draws(model, parts)
+        self._generators = [torch.default_generator] if self._draws else []
+        if self._draws and self._theta.is_cuda:
             self._generators.append(torch.cuda.default_generators[self._theta.device.index])
 
     def check(self) -> None:
@@ -259,7 +267,7 @@ class InPlace:
 
     def measure_weights(self, rows: Tensor) -> Tensor:
         """Return what is measured at given weights."""  # (S, P) → (S, names)
-        with torch.no_grad(), _random_state_kept(self._theta.device):
+        with torch.no_grad(), _random_state_kept(self._theta.device, self._draws):
             return torch.stack([self._at(row) for row in rows])
 
     def _at(self, row: Tensor) -> Tensor:

@@ -24,8 +24,9 @@ FRAME = 0.1  # seconds between two pictures, at least
 DEAR = 9  # training gets this many times the time that a picture took,
 RARELY = 2.0  # but no picture is further off than so many seconds
 CHUNK = 0.03  # seconds that a chunk of training aims to take, so that a click never waits long
-LOOKING = 0.1  # of the time may go to the landscape and its drawing while training goes at full speed,
+LOOKING = 0.07  # of the time may go to the landscape and its drawing while training goes at full speed,
 LOOK = 0.3  # with at least so many seconds from the start of one look around to the next
+REPEATED = ("settle",), ("around",)  # a thousand slider moves are one command
 PINS = 6
 
 _LABS: dict[str, "Lab"] = {}  # name → the lab on the screen; a new one of the same name replaces it
@@ -147,7 +148,7 @@ class Lab:
     def _ask(self, *command: object) -> int:
         """Leave a command for the worker, and return a ticket to wait for."""
         with self._bell:
-            if command != ("settle",) or command not in self._commands:  # a thousand slider moves are one command
+            if command not in REPEATED or command not in self._commands:
                 self._commands.append(command)
                 self._asked += 1
                 self._bell.notify_all()
@@ -187,13 +188,13 @@ class Lab:
     def _guarded(self, commands: list[tuple]) -> None:
         """Obey, train, draw; an error is kept for `result` and shown."""
         try:
+            if not commands and self._may_look(time.perf_counter()):  # whoever waits for a command comes first
+                self._look_around()
             for name, *argument in commands:
                 OBEY[name](self, *argument)
                 self._stale = True
             if self.state == "running":
                 self._train_some()
-            if self._may_look(time.perf_counter()):
-                self._look_around()
             if self._stale and time.perf_counter() >= self._next_frame:
                 self._draw()
         except Exception as error:
@@ -211,9 +212,11 @@ class Lab:
         self._error, self._pace = None, 0.0
         self.trainer.finish()  # the first look at the test set, so that there is something to see
         self._chunk = 1  # steps to train at once
-        self._survey = Survey(self.trainer, lambda: bool(self._commands))
+        self._survey = Survey(self.trainer, lambda: self._closing or bool(self._commands))
+        self.screen.lookout.places([], self.trainer.step, False)  # a place of the last run is none of this one
+        if self._renderer is not None:
+            self._renderer.begin()
         self._around()
-        self._forget_scene()
 
     def _forget_scene(self) -> None:
         if self._renderer is not None:
@@ -274,6 +277,7 @@ class Lab:
         if self._settle() and self.state in ("idle", "paused"):
             self.state = "paused"
             self.trainer.advance(1)
+            self._survey.keep()
             self._finish_if_done()
 
     def _stop(self) -> None:

@@ -95,6 +95,7 @@ class Lookout:
             self._time.layout.visibility = "visible" if kept else "hidden"
             self.at.max = self.play.max = len(kept)
             self.at.value = self.play.value = len(kept)
+            self._ask("around")  # the same number of the slider may mean another place now
         at = self.chosen()["at"]
         self.when.value = f"{now if at is None else kept[at]:,} of {now:,}" + (" (now)" if at is None else "")
 

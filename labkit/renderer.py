@@ -20,11 +20,15 @@ class Renderer:
     def __init__(self, screen: Screen) -> None:
         self.screen = screen
         self._scenes = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Know nothing of the run before."""
         self._sight: Sight | None = None
         self.forget()
 
     def forget(self) -> None:
-        """Draw everything anew at the next call: another run, or other options."""
+        """Draw everything anew at the next call."""
         self._thinned: frames.Thinned | None = None
         self._next_sentence = 0.0
 

@@ -17,17 +17,18 @@ from labkit.ground import Ground, InPlace
 from labkit.landscape import Plane, Window, refine
 from labkit.network import to_module, torch_order
 from labkit.runs import WeightPath
-from labkit.stacked import LossFn, Part
+from labkit.stacked import Part
 from labkit.trails import Trail, project, window_around
 from labkit.training import Trainer
 
 KEPT, KEPT_BYTES = 60, 64 << 20  # places along the way at most, and what they may take
 SPARE = 4  # times as many are looked at as are kept
-PLACES = 4  # that are computed together, at least
+PLACES = 4  # whose work says how many threads the rest deserves
 POINTS, POINTS_RUNNING = 65, 33  # to a side, at rest and while training
 FRESH = 17  # points to a side from which on a new picture replaces the last one while training
 DIRECTIONS = {  # name → axes and units, for people
     "random": ("random direction", "1 = every filter moved by its own length"),
+    "raw": ("random direction", "1 = every weight moved by about 1"),
     "path": ("principal direction of the path", "distance in weight space"),
     "Hessian": ("top Hessian eigenvector", "distance in weight space"),
 }
@@ -106,7 +107,7 @@ class Survey:
     def keep(self) -> None:
         """Keep the weights as they are now; of too many, forget those that the path bends least without."""
         step = self.trainer.step
-        if self.steps and step < self.steps[-1] + self.trainer.total // (SPARE * self._most):
+        if self.steps and step < self.steps[-1] + max(1, step // (SPARE * self._most)):
             return
         self.steps.append(step)
         self._weights.append(self._current())
@@ -173,19 +174,20 @@ class Survey:
         path = self._path(step, weights)
         u, v, window, name, note = self._directions(model, path)
         yield None
+        yield from self._true_losses(path, model)
         trail = self._trail(path, model, u, v)
         yield None
         what, unit = DIRECTIONS[name]
         notes = {"axes": {"u": f"{what} u", "v": f"{what} v"}, "units": {"u": unit, "v": unit}, "step": step}
-        shown = FRESH - 1 if self._shown else 0  # a picture is never replaced by a much coarser one
+        shown = FRESH - 1 if self._shown else 1  # a picture is never replaced by a much coarser one
         more = {"points": POINTS if at_rest else POINTS_RUNNING, "window": window, "notes": notes}
         for plane in refine(model, self.trainer.loss, self._x, self._y, u, v, **more):
-            side = _whole(plane)
-            if side <= shown:
+            seen = plane.coarse()
+            if len(seen.alpha) <= shown:
                 yield None
                 continue
-            shown, self._shown = side, True
-            yield Sight(plane.coarse(), trail, step, note)
+            shown, self._shown = len(seen.alpha), True
+            yield Sight(seen, trail, step, note)
 
     def _path(self, step: int, weights: Tensor) -> WeightPath:
         """The way up to a step."""
@@ -196,9 +198,12 @@ class Survey:
     def _directions(self, model: nn.Module, path: WeightPath) -> tuple[Direction, Direction, Window, str, str]:
         """The two directions, how far to look along them, what they are, and a word about them."""
         options = self.options
-        if options.directions == "Hessian":
-            return *self._curved(model), "Hessian", ""
         note = ""
+        if options.directions == "Hessian":
+            try:
+                return *self._curved(model), "Hessian", ""
+            except (ValueError, RuntimeError) as refusal:  # not finite here, or eigenvalues too close together
+                note = f"No eigenvectors: {refusal} So the directions are random."
         if options.directions == "path":
             every = WeightPath(np.array(self.steps), torch.stack(self._weights))
             try:
@@ -208,8 +213,13 @@ class Survey:
                 return u, v, _scaled(window, options.span), "path", note
             except ValueError:
                 note = "There is no path to speak of yet, so the directions are random: press Train."
+        window = ((-options.span, options.span),) * 2
         u, v = random_directions(model, options.seed)
-        return u, v, ((-options.span, options.span),) * 2, "random", note
+        try:
+            project(path, model, u, v)
+        except ValueError:  # with one weight and a bias of 0, all that filters move is one way
+            return *random_directions(model, options.seed, "none"), window, "raw", note
+        return u, v, window, "random", note
 
     def _curved(self, model: nn.Module) -> tuple[Direction, Direction, Window]:
         """The two directions of greatest curvature, and a window in which the steeper rises by about 2."""
@@ -228,19 +238,19 @@ class Survey:
         u, v = (shaped(vector, model) for vector in pairs.vectors)
         return u, v, ((-reach, reach),) * 2
 
+    def _true_losses(self, path: WeightPath, model: nn.Module) -> Iterator[None]:
+        """Measure every kept place once, and the last one anew: a divergence takes a step's weights back."""
+        copy = InPlace(model, (), (Part(self._x, self._y, (self.trainer.loss,)),))
+        for k, step in enumerate(path.steps.tolist()):
+            if step not in self._losses or k == len(path.steps) - 1:
+                self._losses[step] = copy.measure_weights(path.weights[k : k + 1].to(self._place)).item()
+                yield None
+
     def _trail(self, path: WeightPath, model: nn.Module, u: Direction, v: Direction) -> Trail:
-        """The path on the plane; true losses are computed once for every kept place."""
-        measure: LossFn = self.trainer.loss
-        new = [k for k, step in enumerate(path.steps) if int(step) not in self._losses]
-        if new:
-            losses = InPlace(model, (), (Part(self._x, self._y, (measure,)),)).measure_weights(
-                path.weights[new].to(self._place)
-            )
-            for k, loss in zip(new, losses[:, 0].tolist(), strict=True):
-                self._losses[int(path.steps[k])] = loss
+        """The path on the plane."""
         places, off = project(path, model, u, v)
-        on_plane = Ground(model, measure, self._x, self._y, (u, v)).at(places)["loss"]
-        true = np.array([self._losses[int(step)] for step in path.steps])
+        on_plane = Ground(model, self.trainer.loss, self._x, self._y, (u, v)).at(places)["loss"]
+        true = np.array([self._losses[step] for step in path.steps.tolist()])
         return Trail(path.steps, places[:, 0], places[:, 1], off, true, on_plane)
 
 
@@ -248,11 +258,3 @@ def _scaled(window: Window, span: float) -> Window:
     """A window made wider or narrower around its middle."""
     middles, halves = ([(high + sign * low) / 2 for low, high in window] for sign in (1, -1))
     return tuple((m - span * h, m + span * h) for m, h in zip(middles, halves, strict=True))
-
-
-def _whole(plane: Plane) -> int:
-    """How many points to a side the finest whole grid of a plane has; 0 while not even the first is whole."""
-    stride = 1
-    while stride < len(plane.alpha) and not plane.computed[::stride, ::stride].all():
-        stride *= 2
-    return (len(plane.alpha) - 1) // stride + 1 if stride < len(plane.alpha) else 0

@@ -107,6 +107,33 @@ def test_after_training_the_slider_goes_back_in_time_and_while_training_it_is_aw
     assert settled(lab).step == 0
 
 
+@pytest.mark.parametrize("place", [0, 5])
+def test_a_reset_with_the_slider_back_in_time_starts_over(lab, place):
+    settled(lab)
+    click(lab, "Train")
+    lab.result()
+    settled(lab)
+    until(lambda: lab.screen.lookout.at.max > 5)
+    lab.screen.lookout.at.value = place
+    settled(lab)
+    click(lab, "Reset")
+    assert settled(lab).step == 0 and lab.state == "idle"
+
+
+def test_training_on_with_the_slider_back_in_time_follows_the_training_again(lab):
+    lab.controls.widgets["steps"].value = 1_000_000
+    click(lab, "Train")
+    until(lambda: lab.trainer.step > 500)
+    click(lab, "Pause")
+    settled(lab)
+    until(lambda: lab.screen.lookout.at.max > 0)
+    lab.screen.lookout.at.value = 0
+    until(lambda: lab._renderer._sight.step == 0)
+    click(lab, "Train")
+    until(lambda: lab._renderer._sight.step > 500)
+    click(lab, "Stop")
+
+
 @pytest.mark.parametrize("directions", ["path", "Hessian"])
 def test_other_directions_are_drawn_with_their_names(lab, directions):
     click(lab, "Train")
