@@ -162,7 +162,7 @@ def test_runs_are_pinned_compared_and_shared(small, page):
 def test_the_charts_follow_from_one_data_set_to_the_next(small, page):
     lab = small
     lab.speed("full speed")
-    frames = page.locator(".labkit-figure")
+    frames = page.locator(".labkit-figure").first
     for dataset in ("plane", "digits", "chebyshev", "teacher", "moons"):
         lab.control("dataset").locator("select").select_option(label=dataset)
         lab.until(lambda: "Reset to apply" in lab.button("Reset").inner_text())
@@ -204,9 +204,9 @@ def test_the_lab_fits_a_window_of_a_thousand_pixels(small, page):
     page.set_viewport_size({"width": 1000, "height": 900})
     page.wait_for_timeout(1000)
     for box in (".labkit-right", ".labkit-figure"):
-        inside = page.locator(box).evaluate("box => box.scrollWidth <= box.clientWidth + 1")
+        inside = page.locator(box).first.evaluate("box => box.scrollWidth <= box.clientWidth + 1")
         assert inside, f"{box} has to be scrolled sideways"
-    assert page.locator(".labkit-figure").bounding_box()["width"] > 400  # with the file browser open, as it begins
+    assert page.locator(".labkit-figure").first.bounding_box()["width"] > 400  # with the file browser open, as it begins
 
 
 class Ground:
