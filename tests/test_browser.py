@@ -236,6 +236,7 @@ class Ground:
 
 
 def test_a_person_looks_at_the_ground_while_training_and_goes_back_in_time(small, page):
+    page.errors.clear()  # of outputs that an earlier test saved with the notebook: their widgets are gone
     lab, ground = small, Ground(small)
     for label, word in (("path (PCA)", "path"), ("Hessian", "eigenvector"), ("random", "random")):
         page.locator(".labkit-right select").nth(1).select_option(label=label)
@@ -268,6 +269,7 @@ def test_a_person_looks_at_the_ground_while_training_and_goes_back_in_time(small
 
 
 def test_a_reloaded_page_shows_the_ground_again(small, page):
+    page.errors.clear()  # of outputs that an earlier test saved with the notebook: their widgets are gone
     lab, ground = small, Ground(small)
     page.wait_for_timeout(1500)
     seen = ground.losses()
