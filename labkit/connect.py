@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from tqdm.auto import tqdm
+from tqdm import tqdm  # in text: the bars of tqdm.auto leave their widgets in the notebook
 
 from labkit import devices
 from labkit.directions import Direction, between, flat, moved, shaped, weights_of

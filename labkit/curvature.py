@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm.auto import tqdm
+from tqdm import tqdm  # in text: the bars of tqdm.auto leave their widgets in the notebook
 
 from labkit import devices
 from labkit.directions import Direction, flat, moved, shaped, weights_along, weights_of

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm  # in text: the bars of tqdm.auto leave their widgets in the notebook
 
 from labkit import saving
 from labkit.directions import Direction, between, flat

@@ -206,7 +206,7 @@ def test_the_lab_fits_a_window_of_a_thousand_pixels(small, page):
     for box in (".labkit-right", ".labkit-figure"):
         inside = page.locator(box).first.evaluate("box => box.scrollWidth <= box.clientWidth + 1")
         assert inside, f"{box} has to be scrolled sideways"
-    assert page.locator(".labkit-figure").first.bounding_box()["width"] > 400  # with the file browser open, as it begins
+    assert page.locator(".labkit-figure").first.bounding_box()["width"] > 400
 
 
 class Ground:
