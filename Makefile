@@ -15,7 +15,8 @@ endif
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
 
-# .jupyter holds the one setting that keeps JupyterLab from asking about news; the home folder stays as it is.
+# .jupyter holds two settings; the home folder stays as it is. One keeps JupyterLab from asking about news. The other
+# draws all cells at once: JupyterLab 4.6, left to choose, now and then shows the lab with tabs that hear no click.
 lab: $(STAMP) ## open the playground in JupyterLab (the first time: set up, some minutes)
 	JUPYTER_CONFIG_PATH="$$PWD/.jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
 		$(PY) -m jupyterlab notebooks/01_playground.ipynb

@@ -38,7 +38,7 @@ export default { render({ model, el }) {
       do {
         waiting = false;
         figure.layout.datarevision = (figure.layout.datarevision || 0) + 1;
-        await plotly;
+        await plotly();
         await Plotly.react(plot, figure.data, figure.layout, OPTIONS);
         plot.dataset.frames = figure.layout.datarevision;
         await new Promise(requestAnimationFrame);
@@ -73,7 +73,9 @@ class LiveFigure(anywidget.AnyWidget):
     """
 
     _esm = (
-        f"const load = () => {{{get_plotlyjs()}}};\nif (!window.Plotly?.react) load();\nconst plotly = null;\n{_SHOW}"
+        f"const load = () => {{{get_plotlyjs()}}};\n"
+        # Not while the module is imported: anywidget gives up on a widget that takes over two seconds to come.
+        f"const plotly = async () => {{ if (!window.Plotly?.react) load(); }};\n{_SHOW}"
     )
 
     def __init__(self, viewed: Callable[[], object]) -> None:
@@ -92,9 +94,9 @@ class LiveFigure(anywidget.AnyWidget):
 class NextFigure(LiveFigure):
     """A further figure on a page that shows a `LiveFigure`: it waits for that one's plotly.js and brings none."""
 
-    _esm = f"""const plotly = (async () => {{
+    _esm = f"""const plotly = async () => {{
       while (!window.Plotly?.react) await new Promise(again => setTimeout(again, 20));
-    }})();
+    }};
     {_SHOW}"""
 
 

@@ -181,6 +181,7 @@ def test_a_notebook_opens_without_a_question(jupyter, page):
     notebook.cells = [nbformat.v4.new_code_cell("import sys; print(sys.prefix)")]
     nbformat.write(notebook, jupyter.folder / "trivial.ipynb")
     page.goto(jupyter.lab("trivial.ipynb"))
+    page.wait_for_selector("text=Python 3 (ipykernel) | Idle", timeout=60_000)  # before, a pressed key is lost
     page.locator(".jp-Notebook .cm-content").first.click(timeout=60_000)
     page.keyboard.press("Shift+Enter")
     # The kernel is this environment's own.
