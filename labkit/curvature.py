@@ -18,6 +18,7 @@ from tqdm import tqdm  # in text: the bars of tqdm.auto leave their widgets in t
 
 from labkit import devices
 from labkit.directions import Direction, flat, moved, shaped, weights_along, weights_of
+from labkit.ground import check_data
 from labkit.runs import WeightPath
 from labkit.stacked import LossFn, check_targets
 
@@ -67,7 +68,7 @@ class _Hessian:
 
     def __init__(self, model: nn.Module, loss_fn: LossFn, x: Tensor, y: Tensor) -> None:
         start = flat(weights_of(model))
-        _check_data(x, y, start.device)
+        check_data("", (x, y), start)
         self._threads = devices.threads_for(FLOPS * len(x) * len(start))
         self.products = 0
         with torch.inference_mode(False), devices.threads(self._threads):
@@ -96,15 +97,6 @@ def _gradient(theta: Tensor, model: nn.Module, loss_fn: LossFn, x: Tensor, y: Te
         prediction = functional_call(model, shaped(theta, model) | buffers, (x,))
         loss = _checked_loss(loss_fn, prediction, y)
         return torch.autograd.grad(loss, theta, create_graph=True)[0]  # (P,)
-
-
-def _check_data(x: Tensor, y: Tensor, device: torch.device) -> None:
-    """Refuse data that are no tensors, or not where the model is."""
-    for name, tensor in (("x", x), ("y", y)):
-        if not isinstance(tensor, Tensor):
-            raise ValueError(f"{name} is a {type(tensor).__name__}; give a torch tensor, such as run.data.x_train.")
-        if tensor.device != device:
-            raise ValueError(f"{name} is on {tensor.device} and the model on {device}. Move one of them.")
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class Ground:
         measures = _checked(loss_fn, also or {})
         parts = {"": (x, y)} | ({"test ": test} if test is not None else {})
         for name, data in parts.items():
-            _check_data(name, data, first)
+            check_data(name, data, first)
         self.names = tuple(before + name for before in parts for name in measures)
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"two measures bear one name: {', '.join(self.names)}. Rename what is in also.")
@@ -156,7 +156,7 @@ def _checked(loss_fn: LossFn, also: dict[str, LossFn]) -> dict[str, LossFn]:
     return measures
 
 
-def _check_data(name: str, data: tuple[Tensor, Tensor], weight: Tensor) -> None:
+def check_data(name: str, data: tuple[Tensor, Tensor], weight: Tensor) -> None:
     """Raise `ValueError` unless data are a pair of tensors that suit a model's weights."""
     device, dtype = weight.device, weight.dtype
     if not isinstance(data, tuple | list) or len(data) != 2:

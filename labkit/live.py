@@ -24,7 +24,7 @@ FRAME = 0.1  # seconds between two pictures, at least
 DEAR = 9  # training gets this many times the time that a picture took,
 RARELY = 2.0  # but no picture is further off than so many seconds
 CHUNK = 0.03  # seconds that a chunk of training aims to take, so that a click never waits long
-LOOKING = 0.07  # of the time may go to the landscape and its drawing while training goes at full speed,
+LOOKING = 0.05  # of the time may go to the landscape and its drawing while training goes at full speed,
 LOOK = 0.3  # with at least so many seconds from the start of one look around to the next
 REPEATED = ("settle",), ("around",)  # a thousand slider moves are one command
 PINS = 6
@@ -70,7 +70,7 @@ class Lab:
         self._warning = ""
         self._pins: dict[str, Run] = {}
         self._resumed = 0.0, 0  # when training last went on, and at which step
-        self._looked = 0.0  # seconds spent on the landscape since then
+        self._looked = self._glance = 0.0  # seconds spent on the landscape since then, and by its last turn
         self._next_look = 0.0
         self._pace = 0.0  # steps a second since then
         self._next_frame, self._stale = 0.0, True
@@ -393,7 +393,7 @@ class Lab:
             return False
         if not self._survey.due(not running) or (running and now < self._next_look and not self._survey.busy):
             return False
-        return not running or self._due(now) < 1 or self._looked <= LOOKING * (now - self._resumed[0])
+        return not running or self._due(now) < 1 or self._looked + self._glance <= LOOKING * (now - self._resumed[0])
 
     def _look_around(self) -> None:
         """Compute some of the landscape, and draw it where there is a better picture."""
@@ -404,7 +404,8 @@ class Lab:
         if sight is not None:
             self._renderer.draw_ground(sight)
             self._stale = True  # what there is to say of it
-        self._looked += time.perf_counter() - began
+        self._glance = time.perf_counter() - began
+        self._looked += self._glance
 
     def _finish_if_done(self) -> None:
         if self.trainer.done:

@@ -46,6 +46,7 @@ class Lookout:
         self.figure = None
         self._steps: Sequence[int] = []
         self._drawn: dict = {}
+        self._empty: dict = {}  # a figure made ahead, by its kind
         self._wait = widgets.HTML(WAIT)
         self._charts = widgets.VBox([self._wait])
         self._dress()
@@ -108,11 +109,17 @@ class Lookout:
             self._charts.children = [self._wait, self.figure]  # closing what a browser just builds a view of breaks it
 
     def send_figure(self) -> None:
-        """Send the whole figure as it is now."""
-        if self._drawn:
-            self._wait.value = ""
-            figure = frames.apply(relief.blank(self._drawn["kind"]), self._drawn["frame"])
-            self.figure.show(figure.update_layout(height=frames.HEIGHT, margin_b=BELOW[self._drawn["kind"]]))
+        """Send the whole figure as it is now; with nothing to send yet, make ready for it."""
+        kind = self._drawn.get("kind", self.kind.value)
+        empty = self._empty.pop(kind, None)
+        if empty is None:
+            empty = relief.blank(kind)  # a tenth of a second, the first time
+        if not self._drawn:
+            self._empty[kind] = empty
+            return
+        self._wait.value = ""
+        figure = frames.apply(empty, self._drawn["frame"])
+        self.figure.show(figure.update_layout(height=frames.HEIGHT, margin_b=BELOW[kind]))
 
     def draw(self, plane: object, trail: object, zoom: int) -> None:
         """Draw a plane and the path on it.

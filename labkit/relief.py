@@ -217,12 +217,12 @@ def frame(
         traces = {GROUND: _ground(plane, value, heights, solid), MASK: _mask(plane, value, heights, solid)}
         traces[CENTRE] = _centre(plane, value, heights, solid)
         for k, (name, trail) in enumerate(trails.items()):
-            labels = "" if k else "start", name if len(trails) > 1 else "now"
+            labels = "" if k else "start", name if len(trails) > 1 else f"step {int(trail.steps[-1]):,}"
             under, path = _path(trail, name, labels, heights if solid else None, reach)
             traces |= {PATHS + 2 * k: under, PATHS + 2 * k + 1: path}
     layout = _axes(plane, value, heights, solid) | {"uirevision": zoom + 1}  # 0 would be none
     layout["annotations"] = [caption(f"{units(plane)} {hides(plane, trails)}", 8 if solid else 50)]
-    layout["legend"] = {"title": {"text": (DROPS if solid else RINGS.format(number(reach))) if trails else ""}}
+    layout["legend"] = {"title": {"text": (DROPS if solid else RINGS.format(number(reach))) if reach else ""}}
     return {"traces": traces, "layout": layout}
 
 

@@ -296,17 +296,19 @@ def test_on_the_map_the_symbol_grows_with_the_distance_off_the_plane_and_the_leg
     assert np.allclose(path.marker.size, 5 + 11 * trail().off / 3)
     assert figure.layout.legend.title.text == "larger symbol: further off this plane, at most 3 in weight space"
     assert np.array_equal(halo.x, path.x) and halo.line.color == "white" and halo.line.width > path.line.width
-    within = path_of(drawn("contours", plane(), {"path": trail(off=0)}))[1]
+    figure = drawn("contours", plane(), {"path": trail(off=0)})
+    assert not figure.layout.legend.title.text
+    within = path_of(figure)[1]
     assert np.allclose(within.marker.size, 5)
 
 
 @KIND
-def test_a_path_says_where_it_starts_and_where_it_is_now(kind):
+def test_a_path_says_where_it_starts_and_at_which_step_it_ends(kind):
     way = trail()
     path = path_of(drawn(kind, plane(), {"path": way}))[1]
-    assert path.text == ("start", "", "", "", "now") and path.name == "path"
+    assert path.text == ("start", "", "", "", f"step {way.steps[-1]:,}") and path.name == "path"
     assert np.allclose(path.x, way.alpha) and np.allclose(path.y, way.beta)
-    assert path_of(drawn(kind, plane(), {"path": trail(1)}))[1].text == ("now",)
+    assert path_of(drawn(kind, plane(), {"path": trail(1)}))[1].text == (f"step {trail(1).steps[-1]:,}",)
 
 
 @KIND
