@@ -70,7 +70,8 @@ class Lab:
         self._warning = ""
         self._pins: dict[str, Run] = {}
         self._resumed = 0.0, 0  # when training last went on, and at which step
-        self._looked = self._glance = 0.0  # seconds spent on the landscape since then, and by its last turn
+        self._looked = 0.0  # seconds spent on the landscape since then
+        self._glance = 0.0  # and by its last turn
         self._next_look = 0.0
         self._pace = 0.0  # steps a second since then
         self._next_frame, self._stale = 0.0, True
@@ -212,7 +213,7 @@ class Lab:
         self._error, self._pace = None, 0.0
         self.trainer.finish()  # the first look at the test set, so that there is something to see
         self._chunk = 1  # steps to train at once
-        self._survey = Survey(self.trainer, lambda: self._closing or bool(self._commands))
+        self._survey, self._glance = Survey(self.trainer, lambda: self._closing or bool(self._commands)), 0.0
         self.screen.lookout.places([], self.trainer.step, False)  # a place of the last run is none of this one
         if self._renderer is not None:
             self._renderer.begin()

@@ -3,6 +3,7 @@
 It keeps the weights along the way, and looks around where training stands, or around a place where it stood.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ KEPT, KEPT_BYTES = 60, 64 << 20  # places along the way at most, and what they m
 SPARE = 4  # times as many are looked at as are kept
 PLACES = 4  # whose work says how many threads the rest deserves
 POINTS, POINTS_RUNNING = 65, 33  # to a side, at rest and while training
+PATIENCE = 0.3  # seconds that a search for eigenvectors may take while training
 FRESH = 17  # points to a side from which on a new picture replaces the last one while training
 DIRECTIONS = {  # name → axes and units, for people
     "random": ("random direction", "1 = every filter moved by its own length"),
@@ -98,6 +100,7 @@ class Survey:
         self._losses: dict[int, float] = {}
         self._gaps: list[float] = []  # of every kept place but the first and the last: how far apart its neighbours are
         self._top: Eigenpairs | None = None  # the last ones, where the next search starts
+        self._searched = 0, 0.0  # at which step they were found, and in how many seconds
         self.options = Options()
         self._sights: Iterator[Sight | None] | None = None
         self._seen: tuple | None = None  # what the last whole picture was of
@@ -172,7 +175,7 @@ class Survey:
         step, weights = (self.trainer.step, self._current()) if at is None else (self.steps[at], self._weights[at])
         model = moved(self._template, weights)
         path = self._path(step, weights)
-        u, v, window, name, note = self._directions(model, path)
+        u, v, window, name, note = self._directions(model, path, at_rest)
         yield None
         yield from self._true_losses(path, model)
         trail = self._trail(path, model, u, v)
@@ -195,13 +198,20 @@ class Survey:
         rows = [*(self._weights[k] for k in before), weights]
         return WeightPath(np.array([*(self.steps[k] for k in before), step]), torch.stack(rows))
 
-    def _directions(self, model: nn.Module, path: WeightPath) -> tuple[Direction, Direction, Window, str, str]:
+    def _directions(
+        self, model: nn.Module, path: WeightPath, at_rest: bool
+    ) -> tuple[Direction, Direction, Window, str, str]:
         """The two directions, how far to look along them, what they are, and a word about them."""
         options = self.options
         note = ""
         if options.directions == "Hessian":
             try:
-                return *self._curved(model), "Hessian", ""
+                if not at_rest and self._searched[1] > PATIENCE:
+                    step, seconds = self._searched
+                    note = f"The eigenvectors are those of step {step:,}: to find them takes {seconds:.1f} s."
+                else:
+                    self._search(model, int(path.steps[-1]))
+                return *self._curved(model), "Hessian", note
             except (ValueError, RuntimeError) as refusal:  # not finite here, or eigenvalues too close together
                 note = f"No eigenvectors: {refusal} So the directions are random."
         if options.directions == "path":
@@ -221,8 +231,9 @@ class Survey:
             return *random_directions(model, options.seed, "none"), window, "raw", note
         return u, v, window, "random", note
 
-    def _curved(self, model: nn.Module) -> tuple[Direction, Direction, Window]:
-        """The two directions of greatest curvature, and a window in which the steeper rises by about 2."""
+    def _search(self, model: nn.Module, step: int) -> None:
+        """Find the eigenvectors of the two greatest eigenvalues."""
+        began = time.perf_counter()
 
         def give_way(slope: Tensor) -> None:  # called in every product
             if self._interrupted():
@@ -232,10 +243,14 @@ class Survey:
             prediction.register_hook(give_way)
             return self.trainer.loss(prediction, target)
 
-        self._top = pairs = eigenpairs(model, patient, self._x, self._y, 2, start=self._top)
-        reach = 2 / max(float(pairs.values[0]), 1e-12) ** 0.5
+        self._top = eigenpairs(model, patient, self._x, self._y, 2, start=self._top)
+        self._searched = step, time.perf_counter() - began
+
+    def _curved(self, model: nn.Module) -> tuple[Direction, Direction, Window]:
+        """The two directions of greatest curvature, and a window in which the steeper rises by about 2."""
+        reach = 2 / max(float(self._top.values[0]), 1e-12) ** 0.5
         reach = self.options.span * min(reach, float(flat(weights_of(model)).norm()))
-        u, v = (shaped(vector, model) for vector in pairs.vectors)
+        u, v = (shaped(vector, model) for vector in self._top.vectors)
         return u, v, ((-reach, reach),) * 2
 
     def _true_losses(self, path: WeightPath, model: nn.Module) -> Iterator[None]:

@@ -164,7 +164,7 @@ OTHER = {
     "a regression": ("01_playground", {"dataset": "bumps", "loss": "huber", "depth": 1, "steps": 200}),
     "ten classes": ("01_playground", {"dataset": "digits", "steps": 60}),
     "elsewhere": ("00_start_here", {}),
-    "another ground": ("05_loss_landscapes", {"dataset": "moons", "loss": "cross_entropy", "depth": 3, "steps": 300}),
+    "another ground": ("05_loss_landscapes", {"dataset": "bumps", "loss": "mse", "depth": 3, "steps": 300}),
 }
 
 

@@ -137,6 +137,18 @@ def test_somebody_who_waits_interrupts_the_search_for_eigenvectors():
     assert len(sights(survey)[-1].plane.alpha) == POINTS
 
 
+def test_while_training_a_slow_search_is_not_repeated(monkeypatch):
+    survey = trained()
+    survey.look(Options("Hessian"))
+    monkeypatch.setattr("labkit.survey.PATIENCE", 0.0)  # every search is slow
+    assert sights(survey, at_rest=False)[-1].note == ""
+    first = survey._top
+    survey.trainer.advance(100)
+    sight = sights(survey, at_rest=False)[-1]
+    assert survey._top is first and "those of step 200" in sight.note and sight.step == 300
+    assert sights(survey, at_rest=True)[-1].note == "" and survey._top is not first
+
+
 def test_training_is_the_same_with_and_without_somebody_looking():
     survey = Survey(Trainer(SPEC), patient)
     for k in range(20):
