@@ -184,10 +184,7 @@ SHADES = (
 )
 
 
-def test_a_reloaded_page_shows_the_lab_as_it_is_now(small, page):
-    lab = small
-    lab.picture()
-    trained = page.evaluate(SHADES)
+def save_and_reload(page, lab):
     page.keyboard.press("Control+s")
     page.wait_for_timeout(1500)
     page.reload()
@@ -195,6 +192,13 @@ def test_a_reloaded_page_shows_the_lab_as_it_is_now(small, page):
     page.mouse.move(700, 500)
     lab.until(lambda: page.locator(".labkit-line").count() or page.mouse.wheel(0, 300), 60)
     lab.button("Train").scroll_into_view_if_needed()
+
+
+def test_a_reloaded_page_shows_the_lab_as_it_is_now(small, page):
+    lab = small
+    lab.picture()
+    trained = page.evaluate(SHADES)
+    save_and_reload(page, lab)
     assert "step 200 of 200" in lab.status()
     lab.picture()
     assert page.evaluate(SHADES) == trained
@@ -273,13 +277,7 @@ def test_a_reloaded_page_shows_the_ground_again(small, page):
     lab, ground = small, Ground(small)
     page.wait_for_timeout(1500)
     seen = ground.losses()
-    page.keyboard.press("Control+s")
-    page.wait_for_timeout(1500)
-    page.reload()
-    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-    page.mouse.move(700, 500)
-    lab.until(lambda: page.locator(".labkit-line").count() or page.mouse.wheel(0, 300), 60)
-    lab.button("Train").scroll_into_view_if_needed()
+    save_and_reload(page, lab)
     ground = Ground(lab)
     lab.until(lambda: ground.losses() == seen)
     assert page.errors == []
