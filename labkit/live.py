@@ -343,6 +343,8 @@ class Lab:
     def _turn(self) -> None:
         """Another tab was opened: what it shows was not drawn meanwhile."""
         self._next_frame = 0.0
+        if self._renderer is not None and not self._survey.blank(self.state != "running"):
+            self._renderer.draw_ground()
 
     def _send_ground(self) -> None:
         self.screen.lookout.send_figure()
@@ -388,9 +390,11 @@ class Lab:
         return (now - since) * speed + step - self.trainer.step + 1
 
     def _may_look(self, now: float) -> bool:
-        """Whether the landscape is seen, has changed, and training leaves the time."""
+        """Whether the landscape has changed and training leaves the time; unseen, one picture is made ahead at rest."""
         running = self.state == "running"
-        if self._renderer is None or self.screen.tab != "Landscape" or self.state == "failed":
+        if self._renderer is None or self.state == "failed":
+            return False
+        if self.screen.tab != "Landscape" and (running or not self._survey.blank(True)):
             return False
         if not self._survey.due(not running) or (running and now < self._next_look and not self._survey.busy):
             return False

@@ -46,9 +46,9 @@ class Renderer:
             self._speak(trainer)
 
     def draw_ground(self, sight: Sight | None = None) -> None:
-        """Draw the landscape with the path on it; without another sight, the last one anew."""
+        """Draw the landscape with the path on it where it is seen; without another sight, the last one anew."""
         self._sight = sight or self._sight
-        if self._sight is not None:
+        if self._sight is not None and self.screen.tab == "Landscape":
             self.screen.lookout.draw(self._sight.plane, self._sight.trail, self._scenes)
 
     def _draw_learning(self, trainer: Trainer, histories: dict) -> None:

@@ -104,6 +104,7 @@ class Survey:
         self.options = Options()
         self._sights: Iterator[Sight | None] | None = None
         self._seen: tuple | None = None  # what the last whole picture was of
+        self._glimpsed: tuple | None = None  # and what the last picture was of, whole or coarse
         self._shown = False
         self.keep()
 
@@ -135,7 +136,7 @@ class Survey:
             return False
         if options.directions != self.options.directions:
             self._shown = False
-        self.options, self._sights, self._seen = options, None, None
+        self.options, self._sights, self._seen, self._glimpsed = options, None, None, None
         return True
 
     @property
@@ -147,6 +148,10 @@ class Survey:
         """Whether there is anything to compute."""
         return self._seen != self._now(at_rest)
 
+    def blank(self, at_rest: bool) -> bool:
+        """Whether there is no picture yet of what stands now, not even a coarse one."""
+        return self._glimpsed != self._now(at_rest)
+
     def advance(self, at_rest: bool) -> Sight | None:
         """Compute some more; return a picture when there is a better one than before."""
         now = self._now(at_rest)
@@ -154,7 +159,9 @@ class Survey:
             self._subject, self._sights = now, self._look_around(at_rest)
         try:
             with devices.threads(self._threads):
-                return next(self._sights)
+                sight = next(self._sights)
+            self._glimpsed = self._subject if sight else self._glimpsed
+            return sight
         except StopIteration:
             self._sights, self._seen = None, self._subject
         except Interrupted:

@@ -61,12 +61,29 @@ def test_opening_the_tab_shows_the_ground_around_the_first_weights(lab):
     assert "Loss" in lab.screen.sentence.value and "directions" in lab.screen.sentence.value
 
 
-def test_nothing_is_computed_while_the_tab_is_closed(lab, monkeypatch):
+def test_while_training_nothing_is_computed_with_the_tab_closed_and_at_rest_one_picture_is(lab, monkeypatch):
     settled(lab)
     turn(lab, "Learning")
-    monkeypatch.setattr(Survey, "advance", None)  # calling it would fail
+    looks, advance, shown = [], Survey.advance, drawn(lab)["frame"]
+    monkeypatch.setattr(Survey, "advance", lambda *of: looks.append(lab.state) or advance(*of))
     click(lab, "Train")
-    assert lab.result().diverged is None
+    lab.result()
+    until(lambda: not lab._survey.blank(True))
+    assert set(looks) == {"done"} and drawn(lab)["frame"] is shown
+    enough = len(looks)
+    time.sleep(0.3)
+    assert len(looks) == enough and lab._renderer._sight.step == SPEC.steps
+
+
+def test_the_picture_made_ahead_is_there_at_the_click(lab, monkeypatch):
+    turn(lab, "Learning")
+    click(lab, "Train")
+    lab.result()
+    until(lambda: not lab._survey.blank(True))
+    monkeypatch.setattr(live.Lab, "_look_around", lambda lab: time.sleep(0.01))
+    before = drawn(lab).get("frame")
+    turn(lab, "Landscape")
+    assert drawn(lab)["frame"] is not before
 
 
 def test_training_with_the_tab_open_gives_the_same_numbers(lab):
