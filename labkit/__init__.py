@@ -30,6 +30,8 @@ _HOMES = {
     "matched": "connect",
     "accuracy": "losses",
     "r_squared": "losses",
+    "signal": "signals",
+    "explore": "explorer",
     "Lab": "live",
     "charts": "charts",
 }

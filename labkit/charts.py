@@ -280,6 +280,23 @@ def sharpness(steps: np.ndarray, values: np.ndarray, lr: float | np.ndarray) -> 
     return _captioned(figure, f"{told} Above that line gradient descent overshoots along the sharpest direction.")
 
 
+def signal(signals: dict[str, object]) -> go.Figure:
+    """Draw how the sums of a network's layers vary over the samples, layer by layer: up to six `labkit.Signal`s."""
+    figure = go.Figure(layout=base())
+    for k, (name, each) in enumerate(signals.items()):
+        colour, _, symbol = LOOKS[k % len(LOOKS)]
+        look = {"mode": "lines+markers", "line": {"color": colour, "width": 2}, "marker": {"symbol": symbol, "size": 7}}
+        hover = f"layer %{{x}}: %{{y:.3g}}<extra>{name}</extra>"
+        figure.add_scatter(x=np.arange(1, len(each.varies) + 1), y=each.varies, name=name, hovertemplate=hover, **look)
+    figure.update_xaxes(title_text="layer", dtick=1 if max(len(s.varies) for s in signals.values()) < 20 else None)
+    figure.update_yaxes(
+        title_text="variance of the layer's sums<br>over the samples", type="log", exponentformat="power"
+    )
+    return _captioned(
+        figure, "A line that falls by a steady factor loses the signal: deep layers see hardly any input."
+    )
+
+
 def animation(planes: Sequence, trails: Sequence[dict] | None, steps: Sequence, *, log: bool = True) -> go.Figure:
     """Draw the ground moving during a training, with a slider of its steps; one scale of heights and colours.
 

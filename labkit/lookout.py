@@ -103,9 +103,9 @@ class Lookout:
     def show_figure(self) -> None:
         """Make the live figure, once somebody looks at the lab."""
         if self.figure is None:
-            from labkit.figure import NextFigure  # brings plotly, which is of no use while nobody is looking
+            from labkit.figure import LiveFigure  # brings plotly, which is of no use while nobody is looking
 
-            self.figure = NextFigure(lambda: self._ask("ground"))
+            self.figure = LiveFigure(lambda: self._ask("ground"))
             self._charts.children = [self._wait, self.figure]  # closing what a browser just builds a view of breaks it
 
     def send_figure(self) -> None:

@@ -127,3 +127,14 @@ def test_a_frame_is_sent_as_one_small_message_and_the_whole_figure_when_it_is_vi
     assert frame["traces"][3]["z"]["shape"] == "4, 4" and frame["layout"] == {}
     assert whole["figure"]["layout"]["height"] > 0 and len(json.dumps(whole)) < 30_000
     figure.close()
+
+
+def test_plotly_js_is_no_part_of_a_figure_and_is_sent_to_who_asks_for_it(monkeypatch):
+    sent = []
+    figure = LiveFigure(lambda: pytest.fail("nobody looked"), (1.0, 2.0))
+    monkeypatch.setattr(figure, "send", lambda content, buffers: sent.append((content, buffers)))
+    figure._handle_custom_msg("plotly", [])
+    ((content, (source,)),) = sent
+    assert content == {"plotly": True} and b"Plotly" in source and len(source) > 1e6
+    assert len(figure._esm) < 10_000 and figure.picking and figure.picked == [1.0, 2.0]
+    figure.close()

@@ -11,13 +11,13 @@ import labkit
 
 ORDER = [
     "spec", "costs", "devices", "data", "losses", "optimizers", "network", "training", "pictures", "saving", "runs",
-    "directions", "stacked", "ground", "landscape", "trails", "curvature", "connect", "survey",
-    "frames", "relief", "charts", "figure", "controls", "lookout", "screen", "renderer", "live",
+    "directions", "stacked", "ground", "landscape", "trails", "curvature", "connect", "signals", "survey",
+    "frames", "relief", "charts", "figure", "explorer", "controls", "lookout", "screen", "renderer", "live",
     "reports", "bench", "bench_live", "bench_landscape", "doctor", "__main__",
 ]  # fmt: skip
 DRAWING = {"plotly", "matplotlib", "PIL"}
 WIDGETS = {"ipywidgets", "anywidget", "IPython", "ipykernel", "traitlets"}
-ON_THE_SCREEN = ("figure", "controls", "lookout", "screen", "renderer", "live")
+ON_THE_SCREEN = ("figure", "explorer", "controls", "lookout", "screen", "renderer", "live")
 WITHOUT_WIDGETS = [name for name in ORDER if name not in ON_THE_SCREEN]
 DOES_NOT_KNOW = {
     **{name: WIDGETS for name in WITHOUT_WIDGETS},
@@ -26,6 +26,7 @@ DOES_NOT_KNOW = {
     "relief": {"torch", *WIDGETS},
     "charts": {"torch", *WIDGETS},
     "figure": {"torch", "ipywidgets", "labkit"},
+    "explorer": {"torch", "threading", "labkit.training", "labkit.runs"},
     "controls": {"torch", "labkit.training", "labkit.runs"},
     "lookout": {"torch", "threading", "labkit.training", "labkit.runs"},
     "screen": {"torch", "threading", "labkit.training", "labkit.runs"},
