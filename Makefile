@@ -10,10 +10,10 @@ ifneq ($(READY),yes)
 .PHONY: $(STAMP)
 endif
 
-.PHONY: help lab test bench reset clean
+.PHONY: help lab test evidence bench reset clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 # .jupyter holds two settings; the home folder stays as it is. One keeps JupyterLab from asking about news. The other
 # draws all cells at once: JupyterLab 4.6, left to choose, now and then shows the lab with tabs that hear no click.
@@ -25,6 +25,9 @@ test: $(STAMP) ## check style and run every test
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pytest
+
+evidence: $(STAMP) ## run every notebook in full and print what it claims, what is expected and what was measured
+	$(PY) tests/evidence.py
 
 bench: $(STAMP) ## measure the lab against plain PyTorch on this machine
 	$(PY) -m labkit bench

@@ -2,17 +2,16 @@
 
 import ast
 import hashlib
-import json
-import os
 import re
 import statistics
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import evidence
 import nbformat
 import pytest
+from claims import CLAIMS, FALLING, RISING, below, between, holds, near
+from reports import Report, tagged
 
 import labkit
 from labkit.spec import Spec
@@ -31,10 +30,6 @@ def read(name):
 
 def cells(name, kind):
     return [cell for cell in read(name).cells if cell.cell_type == kind]
-
-
-def tagged(notebook, tag):
-    return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
 
 
 # Form
@@ -111,55 +106,6 @@ def test_links_to_other_notebooks_lead_somewhere(name):
 # Reports: papermill, two at a time, and what it does not see
 
 
-class Report:
-    """A notebook that papermill has run."""
-
-    def __init__(self, source, out, parameters, cwd):
-        self.out = out
-        command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(source), str(out)]
-        for key, value in parameters.items():
-            command += ["-p", key, str(value)]
-        env = os.environ | {"IPYTHONDIR": str(out.parent / "ipython")}
-        self.done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
-
-    def check(self):
-        """Fail with what went wrong, if anything did."""
-        assert self.done.returncode == 0, self.done.stderr[-3000:]
-        assert not self.hidden_errors(), self.hidden_errors()
-        assert self.out.stat().st_size < 1_000_000
-        assert longest(json.loads(self.out.read_text())) < 100_000  # nothing of plotly.js
-        return self
-
-    def notebook(self):
-        return nbformat.read(self.out, as_version=4)
-
-    def hidden_errors(self):
-        """Errors that papermill takes no notice of: in a thread, or caught by a widget."""
-        notebook, found = self.notebook(), []
-        for cell in notebook.cells:
-            for output in cell.get("outputs", []):
-                text = output.get("text", "")
-                if output.output_type == "error" or (output.output_type == "stream" and "Traceback" in text):
-                    found.append(text or output.evalue)
-        for state in notebook.metadata.get("widgets", {}).values():
-            for model in state["state"].values():
-                found += [o["evalue"] for o in model["state"].get("outputs", []) if o["output_type"] == "error"]
-        return found
-
-    def results(self):
-        (cell,) = tagged(self.notebook(), "results")
-        return ast.literal_eval(cell.outputs[-1].data["text/plain"])
-
-
-def longest(value):
-    """The length of the longest string in a JSON value."""
-    if isinstance(value, dict):
-        value = [*value.keys(), *value.values()]
-    if isinstance(value, list):
-        return max(map(longest, value), default=0)
-    return len(value) if isinstance(value, str) else 0
-
-
 OTHER = {
     "a regression": ("01_playground", {"dataset": "bumps", "loss": "huber", "depth": 1, "steps": 200}),
     "ten classes": ("01_playground", {"dataset": "digits", "steps": 60}),
@@ -203,39 +149,48 @@ def test_a_notebook_runs_top_to_bottom_and_hides_no_error(name, reports):
 PLOTLY = "application/vnd.plotly.v1+json"
 
 
-def start_here(results):
-    assert results["live_equals_plain"] is True and results["diverged"] is None
-    assert results["test_loss"] < results["first_loss"]
-    assert results["test_accuracy"] > 0.6
-
-
-def playground(results):
-    assert results["score"] >= 0.95 and results["diverged"] is None
-    assert results["median_by_depth"][0] < 0.75 < 0.95 < results["median_by_depth"][3]
-    by_loss = results["median_by_loss"]
-    assert set(by_loss) == {"mse", "huber", "cross_entropy"} and max(by_loss.values()) - min(by_loss.values()) < 0.05
-    assert max(results["median_of_sgd_by_lr"].values()) >= 0.95
-    assert results["parameters"] == labkit.cost(Spec()).parameters
-    assert results["test_loss"] < results["first_loss"]
-
-
-def landscapes(results):
-    assert results["cell_apart"] < 1e-5 and results["apart_filter"] < 1e-4 < 0.1 < results["apart_raw"]
-    width, batch = results["basin_by_width"], results["basin_by_batch"]
-    assert width[4] < width[16] < width[64] and batch[8] > batch[32] > batch[0]
-    assert results["basin_by_optimizer"]["sgd"] > results["basin_by_optimizer"]["adam"]
-    assert results["explained"] > 0.5 and results["misled"]["adam"] > 100
-    assert 0.95 < results["edge"] < 1.05
-    barriers = results["barriers"]
-    assert barriers["curve"] < 0.05 * barriers["straight"] and barriers["matched"] < 0.5 * barriers["straight"]
-
-
-CLAIMS = {"00_start_here": start_here, "01_playground": playground, "05_loss_landscapes": landscapes}
-
-
 @each
 def test_a_notebook_comes_to_the_numbers_that_it_claims(name, reports):
-    CLAIMS[name](reports[name].result().check().results())
+    claims = list(CLAIMS[name](reports[name].result().check().results(), False))
+    assert len(claims) >= 4
+    assert [claim for claim in claims if not holds(*claim[1:])] == []
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected", "good"),
+    [
+        (699_905, 699_905, True),
+        (699_904, 699_905, False),
+        (0.96, between(0.95, 1), True),
+        ([0.96, 0.94], between(0.95, 1), False),
+        ([], between(0.95, 1), False),
+        (float("nan"), between(0, 1), False),
+        (float("nan"), below(1), False),
+        (-1.09, near(-1, 0.1), True),
+        (0.1, near(1 / 6, 0.1), False),
+        ([1, 2, 3], RISING, True),
+        ([3, 2, 2], FALLING, False),
+    ],
+)
+def test_claims_are_judged_as_they_are_meant(measured, expected, good):
+    assert holds(measured, expected) is good
+
+
+def test_evidence_says_which_claim_fails_and_ends_with_1(monkeypatch, capsys, tmp_path):
+    sources = ["full: bool = False", '{"half": 0.5, "full": full}']
+    notebook = written(tmp_path / "tiny.ipynb", sources)
+    both = nbformat.read(notebook, as_version=4)
+    both.cells[0].metadata.tags = ["parameters"]
+    nbformat.write(both, notebook)
+    claims = {"tiny": lambda r, full: iter([("a half", r["half"], 0.5), ("in full", r["full"], full)])}
+    monkeypatch.setattr(evidence, "FOLDER", tmp_path)
+    monkeypatch.setattr(evidence, "CLAIMS", claims)
+    assert evidence.main([]) == 0 and "every claim holds" in capsys.readouterr().out
+    claims["tiny"] = lambda r, full: iter([("a third", r["half"], between(0.3, 0.4))])
+    assert evidence.main(["tiny"]) == 1 and "NO  a third" in capsys.readouterr().out
+    claims["gone"] = claims["tiny"]
+    assert evidence.main(["gone"]) == 1 and "BROKEN" in capsys.readouterr().out
+    assert evidence.main(["elsewhere"]) == 2
 
 
 @pytest.mark.parametrize("other", OTHER)

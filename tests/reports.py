@@ -1,0 +1,62 @@
+"""A notebook run by papermill, and the errors in it that papermill does not see."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+
+
+def tagged(notebook, tag):
+    return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
+
+
+class Report:
+    """A notebook that papermill has run."""
+
+    def __init__(self, source, out, parameters, cwd, seconds=300):
+        self.out = out
+        command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(source), str(out)]
+        for key, value in parameters.items():
+            command += ["-p", key, str(value)]
+        env = os.environ | {"IPYTHONDIR": str(out.parent / "ipython")}
+        self.done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=seconds)
+
+    def check(self):
+        """Fail with what went wrong, if anything did."""
+        assert self.done.returncode == 0, self.done.stderr[-3000:]
+        assert not self.hidden_errors(), self.hidden_errors()
+        assert self.out.stat().st_size < 1_000_000
+        assert longest(json.loads(self.out.read_text())) < 100_000  # nothing of plotly.js
+        return self
+
+    def notebook(self):
+        return nbformat.read(self.out, as_version=4)
+
+    def hidden_errors(self):
+        """Errors that papermill takes no notice of: in a thread, or caught by a widget."""
+        notebook, found = self.notebook(), []
+        for cell in notebook.cells:
+            for output in cell.get("outputs", []):
+                text = output.get("text", "")
+                if output.output_type == "error" or (output.output_type == "stream" and "Traceback" in text):
+                    found.append(text or output.evalue)
+        for state in notebook.metadata.get("widgets", {}).values():
+            for model in state["state"].values():
+                found += [o["evalue"] for o in model["state"].get("outputs", []) if o["output_type"] == "error"]
+        return found
+
+    def results(self):
+        (cell,) = tagged(self.notebook(), "results")
+        return ast.literal_eval(cell.outputs[-1].data["text/plain"])
+
+
+def longest(value):
+    """The length of the longest string in a JSON value."""
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list):
+        return max(map(longest, value), default=0)
+    return len(value) if isinstance(value, str) else 0
