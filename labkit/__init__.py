@@ -33,6 +33,8 @@ _HOMES = {
     "signal": "signals",
     "explore": "explorer",
     "Lab": "live",
+    "report": "reports",
+    "sweep": "sweeps",
     "charts": "charts",
 }
 __all__ = list(_HOMES)

@@ -1,11 +1,14 @@
-"""The command line: `labkit doctor` and `labkit bench`; also `python -m labkit`."""
+"""The command line: `labkit report`, `sweep`, `doctor` and `bench`; also `python -m labkit`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
 
 from labkit.spec import nearest
 
+FAILED, REFUSED = 1, 2
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
 
@@ -34,10 +37,97 @@ def _bench(options: argparse.Namespace) -> int:
     return bench(landscape_rows, live_rows, quick=options.quick)
 
 
+def _report(options: argparse.Namespace) -> int:
+    from labkit import parameters
+
+    try:
+        source = parameters.load(options.notebook)
+        if options.help_notebook:
+            return _tell(parameters.declared(source))
+        chosen = parameters.checked(source, dict(options.p), typed=False)
+    except ValueError as refusal:
+        print(f"labkit report: {refusal}", file=sys.stderr)
+        return REFUSED
+    from labkit.reports import HELD, Held, Runner
+
+    try:
+        report = Runner(options.notebook, source, chosen, options.out, options.single_file).run(options.seconds)
+    except Held as held:
+        print(f"labkit report: {held}", file=sys.stderr)
+        return HELD
+    except OSError as error:
+        print(f"labkit report: nothing was written: {error}. An earlier report is whole.", file=sys.stderr)
+        return FAILED
+    print(report, report.page, sep="\n", file=sys.stderr if report.verdict.code else sys.stdout)
+    return report.verdict.code
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from labkit import parameters
+
+    try:
+        source = parameters.load(options.notebook)
+        grid = {name: _listed(text) for name, text in options.g}
+        fixed = dict(options.p)
+        runs = [fixed | dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+        chosen = [parameters.checked(source, run, typed=False) for run in runs]
+    except ValueError as refusal:
+        print(f"labkit sweep: {refusal}", file=sys.stderr)
+        return REFUSED
+    from labkit.sweeps import Conductor
+
+    conductor = Conductor(options.notebook, source, chosen, options.out)
+    try:
+        done = conductor.run(options.workers, options.cluster, options.seconds)
+    except OSError as error:
+        print(f"labkit sweep: {error}", file=sys.stderr)
+        return FAILED
+    print(done, file=sys.stderr if done.code else sys.stdout)
+    return done.code
+
+
+def _listed(text: str) -> list[str]:
+    """The values between the commas of -g NAME V1,V2."""
+    values = [value.strip() for value in text.split(",")]
+    if "" in values:
+        raise ValueError(f"{text!r} is no list of values: write them between commas, as in -g depth 1,2,4.")
+    return values
+
+
+def _tell(known: dict) -> int:
+    """List a notebook's parameters."""
+    for name, each in known.items():
+        print(f"{name} = {each.default!r}: {each.about or 'no comment'} ({each.allowed})")
+    return 0
+
+
+def _positive(text: str) -> float:
+    """A number of seconds above 0."""
+    seconds = float(text)
+    if not 0 < seconds < 1e9:
+        raise ValueError
+    return seconds
+
+
 def _parser() -> tuple[Parser, list[str]]:
     """Make the parser; return it and the names of the commands."""
     parser = Parser(prog="labkit", description="Choose a network, train it live, look at what it learned.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    runs = argparse.ArgumentParser(add_help=False)  # what a report and a sweep have in common
+    runs.add_argument("notebook", metavar="NOTEBOOK", type=Path)
+    runs.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
+    runs.add_argument("--out", type=Path, default=Path("reports"), metavar="FOLDER", help="where to (reports)")
+    runs.add_argument("--seconds", type=_positive, metavar="S", help="the most that a run may take")
+    report = commands.add_parser("report", parents=[runs], help="run a notebook without a person, keep what came out")
+    report.add_argument("--single-file", action="store_true", help="a page that can travel without plotly's file")
+    report.add_argument("--help-notebook", action="store_true", help="list the notebook's parameters")
+    report.set_defaults(run=_report)
+    sweep = commands.add_parser("sweep", parents=[runs], help="many reports over a grid, and a page that compares them")
+    sweep.add_argument("-g", nargs=2, action="append", required=True, metavar=("NAME", "V1,V2"), help="values to try")
+    where = sweep.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=int, metavar="N", help="runs at once on this machine")
+    where.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, such as tcp://host:8786")
+    sweep.set_defaults(run=_sweep)
     doctor = commands.add_parser("doctor", help="what this machine has, what the lab will use, and why")
     doctor.set_defaults(run=_doctor)
     bench = commands.add_parser("bench", help="measure the lab side by side against plain PyTorch and loss-landscapes")

@@ -10,10 +10,11 @@ from conftest import ROOT
 import labkit
 
 ORDER = [
-    "spec", "costs", "devices", "data", "losses", "optimizers", "network", "training", "pictures", "saving", "runs",
+    "spec", "parameters", "costs", "devices", "data", "losses", "optimizers", "network", "training", "pictures",
+    "saving", "runs",
     "directions", "stacked", "ground", "landscape", "trails", "curvature", "connect", "signals", "survey",
     "frames", "relief", "charts", "figure", "explorer", "controls", "lookout", "screen", "renderer", "live",
-    "reports", "bench", "bench_live", "bench_landscape", "doctor", "__main__",
+    "pages", "execution", "reports", "index", "sweeps", "bench", "bench_live", "bench_landscape", "doctor", "__main__",
 ]  # fmt: skip
 DRAWING = {"plotly", "matplotlib", "PIL"}
 WIDGETS = {"ipywidgets", "anywidget", "IPython", "ipykernel", "traitlets"}
@@ -96,8 +97,8 @@ def test_a_room_does_not_know_what_it_need_not_know(name):
     assert known & DOES_NOT_KNOW.get(name, set()) == set()
 
 
-@pytest.mark.parametrize("name", ["spec", "costs"])
-def test_choices_and_costs_need_the_standard_library_alone(name):
+@pytest.mark.parametrize("name", ["spec", "parameters", "costs"])
+def test_choices_parameters_and_costs_need_the_standard_library_alone(name):
     assert {module.split(".")[0] for module in imports(tree_of(name))} - sys.stdlib_module_names <= {"labkit"}
     assert rooms(name) <= {"spec"}
 

@@ -1,0 +1,185 @@
+"""A notebook executed by papermill: every cell saved on the way, its kernel ended, whatever stops it.
+
+It judges nothing: it gives back the notebook, what ended the run before its time, and what the kernel knew.
+"""
+
+import ast
+import contextlib
+import copy
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PART = "labkit-part://"  # tells papermill's files on the way from others
+OURS = "labkit-report"  # tag of the cell that stands at the top
+UNFINISHED = "**Unfinished.** This is what a run has come to so far. If nothing is running any more, it was killed."
+LOADED = "__import__('sys').modules"
+FACTS = {  # what the kernel is asked once all is done; what it never imported, it is not made to import now
+    "python": "__import__('platform').python_version()",
+    "torch": f"{LOADED}['torch'].__version__ + ''",
+    "labkit": f"{LOADED}['labkit'].__version__",
+    "device": f"{LOADED}['labkit.devices'].choose(globals().get('device', 'auto')).device.type",
+    "share": "spec.share()",
+}
+
+
+class Terminated(BaseException):
+    """Somebody sent SIGTERM."""
+
+
+@dataclass
+class Execution:
+    """What became of a notebook.
+
+    Attributes:
+        notebook: It, as far as it was executed (an nbformat node).
+        ended: What stopped it before its time, or None.
+        widgets: The states of its widgets, by their number.
+        facts: Versions, device and share string, as far as the kernel got to the end.
+    """
+
+    notebook: dict
+    ended: BaseException | None = None
+    widgets: dict = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def execute(
+    source: dict, values: dict[str, object], part: Path, seconds: float | None = None, folder: Path | None = None
+) -> Execution:
+    """Execute a notebook; nothing is raised, not even Ctrl-C, so that what was finished can be kept.
+
+    Args:
+        source: The notebook, as an nbformat node.
+        values: The parameters to put in.
+        part: Where to save it after every cell.
+        seconds: The most that all of it may take.
+        folder: Where the kernel works; by default where this process does.
+    """
+    import papermill
+    from nbformat.v4 import new_markdown_cell
+    from papermill.engines import papermill_engines
+    from papermill.iorw import papermill_io
+
+    notebook = copy.deepcopy(source)
+    notebook.cells.insert(0, new_markdown_cell(UNFINISHED, metadata={"tags": [OURS]}))
+    done = Execution(notebook)
+    engine = f"labkit-{id(done)}"  # of this run alone: a worker may have several
+    papermill_engines.register(engine, _engine(done))
+    papermill_io.register(PART, Parts())
+    address = f"{PART}{part.absolute()}".replace("{", "{{").replace("}", "}}")  # papermill formats paths
+    until = time.monotonic() + seconds if seconds else None
+    options = {
+        "engine_name": engine,
+        "progress_bar": False,
+        "autosave_cell_every": 1,
+        "start_timeout": 300,
+        "iopub_timeout": 60,
+        "kernel_manager_class": _manager(),
+        "timeout_func": lambda cell: max(1, until - time.monotonic()) if until else None,
+    }
+    with _signals():
+        try:
+            papermill.execute_notebook(notebook, address, values, cwd=folder, **options)
+        except BaseException as ended:
+            done.ended = ended
+        finally:
+            del papermill_engines._engines[engine]
+    return done
+
+
+def _manager() -> type:
+    """A kernel manager whose kernels listen to files instead of ports: no two runs ever race for a port."""
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    short = os.name == "posix" and len(jupyter_runtime_dir()) < 50  # a socket's name has at most about 100 letters
+    return type("Manager", (AsyncKernelManager,), {"transport": "ipc"} if short else {})
+
+
+def _engine(done: Execution) -> type:
+    """Make papermill's own engine, which leaves with `done` what it works on and what the kernel knows at the end."""
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import NBClientEngine
+
+    class Client(PapermillNotebookClient):
+        def papermill_execute_cells(self) -> None:
+            try:
+                super().papermill_execute_cells()
+            finally:
+                done.widgets = self.widget_state
+            asked = self.kc.execute("", silent=True, store_history=False, user_expressions=FACTS)
+            answers = self.wait_for_reply(asked)["content"]["user_expressions"]
+            known = {name: answer for name, answer in answers.items() if answer["status"] == "ok"}
+            done.facts = {name: ast.literal_eval(answer["data"]["text/plain"]) for name, answer in known.items()}
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: object, kernel_name: str, **options: object) -> None:
+            done.notebook = nb_man.nb
+            options.pop("input_path", None)
+            timeout = options.pop("start_timeout")
+            options.pop("log_output")
+            names = "stdout_file", "stderr_file", "execution_timeout"
+            own = {name: value for name, value in options.items() if name not in names}
+            Client(nb_man, kernel_name=kernel_name, startup_timeout=timeout, **own).execute()
+
+    return Engine
+
+
+class Parts:
+    """Where papermill saves on the way: whole or not at all, and a full disk does not end the run."""
+
+    def read(self, path: str) -> str:
+        """Read what was saved."""
+        return Path(path.removeprefix(PART)).read_text(encoding="utf-8")
+
+    def write(self, text: str, path: str) -> None:
+        """Save in one move."""
+        with contextlib.suppress(OSError):  # the report itself is written at the end, and complains then
+            put(Path(path.removeprefix(PART)), text)
+
+    def pretty_path(self, path: str) -> str:
+        """Name the file for a log."""
+        return path.removeprefix(PART)
+
+
+def put(path: Path, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError: if there is no room, or no right to; an earlier file of that name is whole then.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp's files are shut to everybody else
+        os.replace(name, path)
+    except BaseException:  # Ctrl-C too
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that what is finished is written and the kernel is ended."""
+
+    def end(number: int, frame: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # Python tells signals to that one alone
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,118 @@
+"""An executed notebook as one light HTML page that needs no Jupyter and no network, and what stands at its top.
+
+It knows no kernels. plotly.js lies beside the pages of a folder, once, or inside a page that is to travel alone.
+"""
+
+import copy
+import html
+import json
+import re
+
+from plotly.offline import get_plotlyjs, get_plotlyjs_version
+
+PLOTLY, VIEW = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
+SCRIPT = f"plotly-{get_plotlyjs_version()}.min.js"
+MATH = re.compile(r"\$\$(?P<block>.+?)\$\$|(?<![\\$\w])\$(?P<inline>[^$\n]+?)\$(?!\w)", re.S)
+CODE = re.compile(r"(<pre.*?</pre>|<code.*?</code>|<script.*?</script>)", re.S)
+NO_SCRIPT = "This chart is drawn by JavaScript, which is switched off here."
+STYLE = """
+body {font: 16px/1.55 system-ui, sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em; color: #222}
+h1, h2, h3 {line-height: 1.25} a.anchor-link {display: none} img {max-width: 100%}
+pre {font: 13px/1.45 ui-monospace, monospace; overflow-x: auto; margin: 0}
+.input_area {background: #f6f6f4; padding: 8px 12px; border-left: 3px solid #d8d8d4; margin-top: 12px}
+.prompt {display: none} .output_area {margin: 6px 0}
+.output_stderr, .output_error {background: #fdeeea; padding: 6px 12px}
+table {border-collapse: collapse; font-size: 14px}
+td, th {padding: 3px 14px 3px 0; text-align: left; vertical-align: top}
+.labkit-banner {background: #fdeeea; border-left: 4px solid #a33b00; padding: 10px 14px; font-weight: 600}
+"""
+
+
+def stripped(notebook: dict) -> dict:
+    """Return a copy without widgets, which are dead once their kernel is gone."""
+    notebook = copy.deepcopy(notebook)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(VIEW, None)
+        if "outputs" in cell:
+            cell.outputs = [o for o in cell.outputs if o.output_type in ("stream", "error") or o.data]
+    return notebook
+
+
+def head(banner: str, rows: dict[str, str]) -> str:
+    """Return what stands at the top: what went wrong, if anything did, and what made this report."""
+    warned = f"<div class='labkit-banner'>⚠ {html.escape(banner)}</div>\n" if banner else ""
+    cells = "".join(f"<tr><th>{html.escape(k)}</th><td>{_cell(v)}</td></tr>" for k, v in rows.items() if v)
+    return f"{warned}<details><summary>How this report was made</summary>\n<table>{cells}</table>\n</details>"
+
+
+def _cell(text: str) -> str:
+    """Text that neither HTML nor Markdown takes for its own."""
+    return re.sub(r"[\\`*_{}\[\]$~|]", lambda sign: f"&#{ord(sign[0])};", html.escape(text))
+
+
+def page(notebook: dict, title: str, *, single_file: bool = False) -> str:
+    """Return a notebook as an HTML page.
+
+    Args:
+        notebook: An executed notebook without widgets.
+        title: What a browser's tab says.
+        single_file: Put plotly.js into the page instead of naming the file beside it.
+    """
+    from nbconvert import HTMLExporter
+    from pygments.formatters import HtmlFormatter
+
+    shown = copy.deepcopy(notebook)
+    charts = 0
+    for cell in shown.cells:
+        for output in cell.get("outputs", []):
+            figure = output.get("data", {}).get(PLOTLY)
+            if figure is not None:
+                charts += 1
+                output.data = {"text/html": chart(figure, f"chart-{charts}")}
+    body, _ = HTMLExporter(template_name="basic").from_notebook_node(shown)
+    colours = HtmlFormatter().get_style_defs(".highlight")
+    return "\n".join(
+        [
+            "<!DOCTYPE html>",
+            f"<html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>",
+            "<meta name='viewport' content='width=device-width'>",
+            f"<style>{STYLE}{colours}</style>{_script(single_file) if charts else ''}</head>",
+            f"<body>{with_math(body)}</body></html>",
+        ]
+    )
+
+
+def _script(single_file: bool) -> str:
+    source = f"<script>{get_plotlyjs()}</script>" if single_file else f"<script src='{SCRIPT}'></script>"
+    missing = f"{SCRIPT} is missing: it belongs beside this page, which then shows its charts."
+    return (
+        f"{source}<script>window.Plotly || addEventListener('load', () => document.body.prepend({missing!r}))</script>"
+    )
+
+
+def chart(figure: dict, name: str) -> str:
+    """Return one plotly figure as HTML that draws itself."""
+    height = figure.get("layout", {}).get("height") or 450
+    whole = {"data": [], "layout": {}, "frames": []} | figure | {"config": {"responsive": True}}
+    text = json.dumps(whole).replace("</", "<\\/")  # a name in it must not end the script
+    return (
+        f"<div id='{name}' style='height: {height}px'></div><noscript>{NO_SCRIPT}</noscript>"
+        f"<script>window.Plotly && Plotly.newPlot('{name}', {text});</script>"
+    )
+
+
+def with_math(body: str) -> str:
+    """Turn TeX between dollar signs into MathML, which browsers draw by themselves; code is left alone."""
+    return "".join(part if k % 2 else MATH.sub(_mathml, part) for k, part in enumerate(CODE.split(body)))
+
+
+def _mathml(found: re.Match) -> str:
+    from latex2mathml.converter import convert
+
+    block = found["block"]
+    try:
+        return convert(html.unescape(block or found["inline"]), display="block" if block else "inline")
+    except Exception:  # the converter raises what it likes; TeX that it cannot read stays as it was written
+        return found[0]

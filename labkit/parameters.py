@@ -1,0 +1,216 @@
+"""A notebook's parameters, read and checked before a kernel starts. Standard library and `spec` alone: it is quick.
+
+papermill writes names and values into the notebook as code, and only warns of a name that the notebook does not
+have; here a name must be one that the notebook declares, and a value becomes what its declaration says.
+"""
+
+import ast
+import io
+import json
+import math
+import re
+import reprlib
+import tokenize
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from labkit.spec import RULES, Spec, nearest
+
+TAG = "parameters"  # of the one cell that declares them
+WORDS = {"true": True, "false": False}
+NOTHING = ("none", "null")
+MEANS = {
+    "int": "a whole number",
+    "float": "a finite number",
+    "bool": "true or false",
+    "str": "text",
+    "list": "a list such as [1, 2]",
+    "dict": "a dictionary such as {'a': 1}",
+    "None": "none",
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One name that a notebook declares.
+
+    Attributes:
+        name: What it is called.
+        kinds: The types that its declaration allows, by name: "int", "float", "bool", "str", "list", "dict", "None".
+        default: Its value in the notebook.
+        about: The comment beside it.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    default: object
+    about: str
+
+    @property
+    def allowed(self) -> str:
+        """What it takes, in words."""
+        return " or ".join(MEANS[kind] for kind in self.kinds)
+
+    def read(self, text: str) -> object:
+        """Turn what was typed on a command line into a value.
+
+        Raises:
+            ValueError: if it is none that the declaration allows.
+        """
+        for kind in self.kinds:
+            value = READ[kind](text)
+            if value is not Unread:
+                return value
+        raise ValueError(self._refusal(text))
+
+    def take(self, value: object) -> object:
+        """Return a Python value as the declared type, a whole number as a float where one is wanted.
+
+        Raises:
+            ValueError: if it is of another type, or not finite.
+        """
+        kind = "None" if value is None else type(value).__name__
+        if kind == "int" and "int" not in self.kinds and "float" in self.kinds:
+            value, kind = float(value), "float"
+        if kind not in self.kinds or (kind == "float" and not math.isfinite(value)):
+            raise ValueError(self._refusal(value))
+        return value
+
+    def _refusal(self, value: object) -> str:
+        shown = reprlib.repr(value).replace("\n", " ")
+        return f"{self.name}={shown} is not allowed: {self.name} takes {self.allowed}."
+
+
+class Unread:
+    """What a text is that does not say a value of some kind."""
+
+
+def _whole(text: str) -> object:
+    return int(text) if re.fullmatch(r"[+-]?\d{1,300}", text, re.ASCII) else Unread
+
+
+def _number(text: str) -> object:
+    plain = re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII)
+    return float(text) if plain and math.isfinite(float(text)) else Unread
+
+
+def _literal(kind: type, text: str) -> object:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return Unread
+    return value if type(value) is kind else Unread
+
+
+READ = {  # kind → from a text to a value, or Unread
+    "int": _whole,
+    "float": _number,
+    "bool": lambda text: WORDS.get(text.lower(), Unread),
+    "None": lambda text: None if text.lower() in NOTHING else Unread,
+    "list": lambda text: _literal(list, text),
+    "dict": lambda text: _literal(dict, text),
+    "str": lambda text: text,
+}
+KINDS = sorted(READ, key=list(READ).index)  # a text is anything else, so it is tried last
+
+
+def load(path: Path) -> dict:
+    """Read a notebook as plain JSON.
+
+    Raises:
+        ValueError: if there is no such file, or it is not a notebook.
+    """
+    try:
+        notebook = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        hint = "" if Path(path).is_dir() else _nearby(Path(path))
+        raise ValueError(f"{str(path)!r} cannot be read as a notebook: {error.strerror}.{hint}") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{str(path)!r} is not a notebook: it is no JSON. Give a file that ends in .ipynb.") from None
+    cells = notebook.get("cells") if isinstance(notebook, dict) else None
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+        raise ValueError(f"{str(path)!r} is not a notebook of format 4: it has no list of cells.")
+    return notebook
+
+
+def _nearby(path: Path) -> str:
+    folder = path.parent
+    return nearest(path.name, [one.name for one in folder.glob("*.ipynb")]) if folder.is_dir() else ""
+
+
+def declared(notebook: dict) -> dict[str, Parameter]:
+    """Return the parameters of a notebook, by name, in the order of its cell tagged `parameters`.
+
+    Raises:
+        ValueError: if that cell is not Python.
+    """
+    tagged = [cell for cell in notebook["cells"] if TAG in cell.get("metadata", {}).get("tags", [])]
+    if not tagged:
+        return {}
+    source = "".join(tagged[0].get("source", ""))
+    try:
+        statements, comments = ast.parse(source).body, _comments(source)
+    except (SyntaxError, ValueError, tokenize.TokenError) as error:
+        raise ValueError(f"the notebook's cell of parameters is not Python: {error}.") from None
+    found = [_declaration(statement, comments) for statement in statements]
+    return {parameter.name: parameter for parameter in found if parameter is not None}
+
+
+def _comments(source: str) -> dict[int, str]:
+    """The comment that ends a line, by the line's number."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+
+
+def _declaration(statement: ast.stmt, comments: dict[int, str]) -> Parameter | None:
+    """`name: type = value`, or `name = value`; None for any other statement, and for values that are computed."""
+    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        target, annotation = statement.target, ast.unparse(statement.annotation)
+    elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        target, annotation = statement.targets[0], ""
+    else:
+        return None
+    try:
+        value = ast.literal_eval(statement.value)
+    except ValueError:
+        return None
+    own = "None" if value is None else type(value).__name__
+    kinds = [kind for kind in KINDS if kind in re.findall(r"\w+", annotation) or kind == own]
+    if not isinstance(target, ast.Name) or own not in READ:
+        return None
+    return Parameter(target.id, tuple(kinds), value, comments.get(statement.end_lineno, ""))
+
+
+def checked(notebook: dict, given: Mapping[str, object], *, typed: bool = True) -> dict[str, object]:
+    """Return the given parameters as values of the declared types, fields of `Spec` by their own rules.
+
+    Args:
+        notebook: As `load` returns it.
+        given: Names and values.
+        typed: Whether values come from Python; otherwise they are texts from a command line.
+
+    Raises:
+        ValueError: naming the parameter, what was given, what is allowed and the nearest match.
+    """
+    known = declared(notebook)
+    values: dict[str, object] = {}
+    for name, value in given.items():
+        if name not in known:
+            has = f"it declares {', '.join(known)}" if known else "it declares none"
+            shown = reprlib.repr(str(name)).replace("\n", " ")
+            raise ValueError(f"{shown} is no parameter of this notebook: {has}.{nearest(name, list(known))}")
+        values[name] = known[name].take(value) if typed else known[name].read(str(value))
+        if name in RULES:
+            RULES[name].check(name, values[name])
+    _check_together({name: parameter.default for name, parameter in known.items()} | values)
+    return values
+
+
+def _check_together(values: dict[str, object]) -> None:
+    """Check what fields of a `Spec` rule out of each other, as far as the notebook declares them."""
+    fields = {name: value for name, value in values.items() if name in RULES}
+    if "samples" not in fields or "batch_size" not in fields:
+        fields["batch_size"] = 0  # how many samples there are is the notebook's affair
+    if {"dataset", "loss"} <= fields.keys():
+        Spec(**fields)

@@ -1,0 +1,257 @@
+"""Many reports of one notebook, over a grid of parameters, on Dask workers. It knows no kernels and no HTML.
+
+A worker needs the package alone: the notebook and a csv travel there as bytes, and the reports come back as bytes.
+"""
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice, product
+from pathlib import Path
+
+from labkit import parameters
+from labkit.execution import put
+from labkit.reports import FAILED, OK, Runner, fingerprint
+from labkit.spec import CSV
+
+RETRIES = 2  # of a run whose worker was lost
+AT_ONCE = 4  # runs handed to each worker ahead, so that the scheduler never holds all of a long sweep
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of a sweep.
+
+    Attributes:
+        name: What its files are called.
+        values: Every parameter's value.
+        status: As `labkit.reports.Verdict` has it, "lost" or "not run".
+        reason: Why, where it is not "done".
+        results: What its `results` cell says.
+        seconds: How long it took.
+        again: Whether it was executed by this call.
+    """
+
+    name: str
+    values: dict[str, object]
+    status: str = "not run"
+    reason: str = ""
+    results: dict[str, object] | None = None
+    seconds: float = 0.0
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep came to.
+
+    Attributes:
+        rows: Its runs, in the order of the grid.
+        index: The page that compares them.
+        table: The same numbers as a csv.
+    """
+
+    rows: list[Row]
+    index: Path
+    table: Path
+
+    @property
+    def code(self) -> int:
+        """The exit code: 0 where every run is done."""
+        return OK if all(row.status == "done" for row in self.rows) else FAILED
+
+    def __repr__(self) -> str:
+        bad = [row for row in self.rows if row.status != "done"]
+        new = sum(row.again for row in self.rows)
+        said = f"Sweep of {len(self.rows)} runs, {new} of them executed now, {len(bad)} not done; {self.index}"
+        return "\n".join([said, *(f"  {row.name}: {row.status}: {row.reason}" for row in bad)])
+
+
+def grid_of(fixed: Mapping[str, object], grid: Mapping[str, Sequence]) -> list[dict[str, object]]:
+    """Every combination of the grid's values, the last name changing fastest."""
+    return [{**fixed, **dict(zip(grid, values, strict=True))} for values in product(*grid.values())]
+
+
+def sweep(
+    notebook: str | os.PathLike,
+    grid: Mapping[str, Sequence],
+    values: Mapping[str, object] | None = None,
+    *,
+    out: str | os.PathLike = "reports",
+    workers: int | None = None,
+    cluster: str | None = None,
+    seconds: float | None = None,
+) -> Sweep:
+    """Run a notebook over a grid of parameters; what is done already is not run again.
+
+    Args:
+        notebook: The notebook's file.
+        grid: For each name, the values to try: every combination is run.
+        values: Parameters that are the same in all runs.
+        out: The folder for the reports, an index page and a csv.
+        workers: How many runs at once on this machine; by default one for each core, or for each GPU.
+        cluster: The address of a Dask scheduler to use instead.
+        seconds: The most that one run may take.
+
+    Raises:
+        ValueError: if a parameter is not allowed, or there is no such notebook; nothing was touched then.
+        OSError: if the cluster cannot be reached.
+    """
+    source = parameters.load(Path(notebook))
+    chosen = [parameters.checked(source, one) for one in grid_of(values or {}, grid)]
+    return Conductor(Path(notebook), source, chosen, Path(out)).run(workers, cluster, seconds)
+
+
+class Conductor:
+    """Runs one sweep.
+
+    Args:
+        notebook: The notebook's file, for its name.
+        source: It, as plain JSON.
+        chosen: The checked parameters of each run.
+        out: The folder of the reports.
+    """
+
+    def __init__(self, notebook: Path, source: dict, chosen: list[dict[str, object]], out: Path) -> None:
+        self.file, self.source, self.out = notebook, source, out
+        self._print = fingerprint(source)
+        runners = [Runner(notebook, source, one, out) for one in chosen]
+        self.chosen = {runner.name: one for runner, one in zip(runners, chosen, strict=True)}
+        self.rows = {runner.name: self._row(runner) for runner in runners}
+
+    def _row(self, runner: Runner) -> Row:
+        """What is there of a run: done by this very notebook, or still to do."""
+        row = Row(runner.name, runner.values)
+        try:
+            facts = json.loads(runner.notebook.read_text(encoding="utf-8"))["metadata"]["labkit"]
+        except (OSError, ValueError, KeyError):
+            return row
+        if facts.get("source") != self._print or not runner.page.exists():
+            return row
+        return _filled(row, facts)
+
+    def run(self, workers: int | None, cluster: str | None, seconds: float | None) -> Sweep:
+        """Execute what is missing or failed, and write the index, also where somebody stops it on the way."""
+        from labkit import index
+
+        missing = [name for name, row in self.rows.items() if row.status != "done"]
+        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            if missing:
+                self._execute(missing, workers, cluster, seconds)
+        finally:
+            rows = list(self.rows.values())
+            page, table = index.write(self.out, self.file.stem, rows)
+        return Sweep(rows, page, table)
+
+    def _execute(self, missing: list[str], workers: int | None, cluster: str | None, seconds: float | None) -> None:
+        from tqdm import tqdm
+
+        from labkit import pages
+
+        if not (self.out / pages.SCRIPT).exists():
+            put(self.out / pages.SCRIPT, pages.get_plotlyjs())
+        with _client(cluster, workers, len(missing)) as (client, threads):
+            jobs = {name: self._job(name, seconds, threads) for name in missing}
+            for name, came in tqdm(_results(client, jobs), total=len(missing), unit="run", desc=self.file.stem):
+                self._keep(name, came)
+
+    def _job(self, name: str, seconds: float | None, threads: int | None) -> dict:
+        """All that a worker needs, as plain values."""
+        chosen, files = dict(self.chosen[name]), {}
+        for key, value in chosen.items():
+            if isinstance(value, str) and value.startswith(CSV):
+                path = Path(value.removeprefix(CSV))
+                chosen[key], files[path.name] = CSV + path.name, path.read_bytes()
+        return {
+            "notebook": str(self.file), "source": self.source, "shown": self.chosen[name], "chosen": chosen,
+            "files": files, "seconds": seconds, "threads": threads, "out": str(self.out),
+        }  # fmt: skip
+
+    def _keep(self, name: str, came: dict) -> None:
+        """Write the files of a run that came back."""
+        row = replace(self.rows[name], again=True)
+        if "lost" in came:
+            self.rows[name] = replace(row, status="lost", reason=came["lost"])
+            return
+        put(self.out / f"{name}.ipynb", came["notebook"])
+        put(self.out / f"{name}.html", came["page"])
+        self.rows[name] = _filled(row, json.loads(came["notebook"])["metadata"]["labkit"])
+
+
+def _filled(row: Row, facts: dict) -> Row:
+    """A row with what its report says of itself."""
+    return replace(
+        row, status=facts["status"], reason=facts["reason"], results=facts["results"], seconds=facts["seconds"]
+    )
+
+
+def work(job: dict) -> dict:
+    """Make one report; this is what a worker does."""
+    if job["threads"]:
+        os.environ["OMP_NUM_THREADS"] = str(job["threads"])  # the kernel's; more would be more than there are cores
+    with tempfile.TemporaryDirectory() as place:
+        folder, out = Path(place, "work"), Path(place, "out")
+        folder.mkdir()
+        for name, content in job["files"].items():
+            (folder / name).write_bytes(content)
+        runner = Runner(Path(job["notebook"]), job["source"], job["shown"], out, folder=folder, given=job["chosen"])
+        report = runner.run(job["seconds"])
+        return {"notebook": report.notebook.read_text("utf-8"), "page": report.page.read_text("utf-8")}
+
+
+@contextmanager
+def _client(cluster: str | None, workers: int | None, runs: int) -> Iterator[tuple[object, int | None]]:
+    """A Dask client, and how many threads each kernel may have: cores are shared out, a GPU has one run at a time."""
+    from distributed import Client, LocalCluster
+
+    if cluster is not None:
+        try:
+            client = Client(cluster, timeout=20)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise OSError(
+                f"no Dask scheduler answers at {cluster!r}: {error}. Start one, or leave --cluster out."
+            ) from None
+        with client:
+            yield client, None
+        return
+    workers = min(runs, workers or _room())
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    quiet = {"silence_logs": logging.ERROR, "dashboard_address": None}
+    with LocalCluster(n_workers=workers, threads_per_worker=1, **quiet) as local, Client(local) as client:
+        yield client, threads
+
+
+def _room() -> int:
+    """How many runs this machine takes at once."""
+    import torch
+
+    from labkit.devices import available
+
+    return torch.cuda.device_count() if "cuda" in available() else max(1, os.cpu_count() or 1)
+
+
+def _results(client: object, jobs: dict[str, dict]) -> Iterator[tuple[str, dict]]:
+    """Hand out the jobs, a few ahead of the workers, and yield what comes back, or why nothing does."""
+    from distributed import as_completed
+
+    waiting = iter(jobs.items())
+    names: dict[str, str] = {}
+
+    def hand_out(many: int) -> list:
+        taken = list(islice(waiting, many))
+        futures = [client.submit(work, job, pure=False, retries=RETRIES) for _, job in taken]
+        names.update({future.key: name for future, (name, _) in zip(futures, taken, strict=True)})
+        return futures
+
+    flowing = as_completed(hand_out(AT_ONCE * max(1, len(client.scheduler_info()["workers"]))))
+    for future in flowing:
+        error = future.exception()
+        came = future.result() if error is None else {"lost": f"{type(error).__name__}: {error}"}
+        for more in hand_out(1):
+            flowing.add(more)
+        yield names.pop(future.key), came

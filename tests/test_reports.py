@@ -1,0 +1,274 @@
+"""Reports: truthful about what was run, whole on the disk whatever happens, and light; real kernels, real faults."""
+
+import ast
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+import labkit
+from labkit import execution, pages, parameters, reports
+from labkit.__main__ import main
+from labkit.reports import Held, Runner, name_of, report
+
+PARAMETERS = 'depth: int = 3  # hidden layers\nname: str = "a"  # what to call it\nseed: int = 0  # the seed'
+RESULTS = '{"depth": depth, "twice": 2 * depth, "diverged": None}'
+
+
+def written(folder, *cells, results=RESULTS):
+    """A small notebook: its parameters, some cells, its results."""
+    sources = [PARAMETERS, *cells, results]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    notebook.cells[0].metadata.tags, notebook.cells[-1].metadata.tags = ["parameters"], ["results"]
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path = folder / "small.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def made(folder, *cells, values=None, results=RESULTS, **more):
+    return report(written(folder, *cells, results=results), values, out=folder / "out", **more)
+
+
+def top(result):
+    return nbformat.read(result.notebook, as_version=4).cells[0].source
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+
+
+# What a good one is
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("good report")
+    cells = [
+        "import plotly.graph_objects as go\ngo.Figure().add_scatter(y=[1, 2, 3], name='</script>')",
+        "import ipywidgets\nipywidgets.IntSlider(3, description='dead')",
+        "import time\ntime.sleep(0.5)",
+    ]
+    return made(folder, *cells, values={"depth": 4, "name": "<b>`x`|"})
+
+
+def test_a_good_report_says_what_was_run_and_what_came_out(good):
+    assert good.verdict == reports.Verdict() and good.results == {"depth": 4, "twice": 8, "diverged": None}
+    assert good.values == {"depth": 4, "name": "<b>`x`|", "seed": 0}
+    assert "done after" in repr(good) and good.seconds > 0.5
+    facts = nbformat.read(good.notebook, as_version=4).metadata.labkit
+    assert (facts.status, facts.results, facts["values"]) == ("done", good.results, good.values)
+
+
+def test_the_top_names_parameters_versions_seed_and_the_command_and_takes_nothing_for_markup(good):
+    said = top(good)
+    for words in ("small.ipynb", "depth 4", "python", "labkit report", "--out", "&lt;b&gt;", "&#96;", "&#124;"):
+        assert words in said
+    assert "<b>" not in said and "labkit-banner" not in said
+
+
+def test_files_are_named_by_the_notebook_and_its_parameters(good, tmp_path):
+    assert re.fullmatch(r"small-[0-9a-f]{8}\.ipynb", good.notebook.name) and good.page.stem == good.notebook.stem
+    assert files(good.notebook.parent) == sorted([good.notebook.name, good.page.name, pages.SCRIPT])
+    source = parameters.load(written(tmp_path))
+    same = [Runner(Path("small.ipynb"), source, chosen, tmp_path).name for chosen in ({}, {"depth": 3}, {"depth": 4})]
+    assert same[0] == same[1] != same[2]
+    assert name_of(Path("a.ipynb"), {"x": 1, "y": 2}) == name_of(Path("a.ipynb"), {"y": 2, "x": 1})
+
+
+def test_widgets_are_gone_and_charts_are_there(good):
+    text, page = good.notebook.read_text(), good.page.read_text()
+    assert pages.VIEW not in text and pages.PLOTLY in text and "Plotly.newPlot" in page
+    assert page.count("<\\/script>") == 1 and page.count("</script>") == page.count("<script")
+    assert len(page) < 50_000 and f"src='{pages.SCRIPT}'" in page and "<noscript>" in page
+    assert not re.search(r"(src|href)=['\"]?https?:", page)
+
+
+def test_a_page_that_travels_alone_holds_plotly(tmp_path):
+    result = made(tmp_path, "import plotly.graph_objects as go\ngo.Figure().add_scatter(y=[1])", single_file=True)
+    assert len(result.page.read_text()) > 1e6 and files(tmp_path / "out") == [result.page.name, result.notebook.name]
+
+
+def test_formulas_need_no_network():
+    shown = pages.with_math(r"<p>$$w - \eta g$$ and $x^2$ for $5, not <code>$a$</code></p>")
+    assert shown.count("<math") == 2 and "<code>$a$</code>" in shown and "$5" in shown
+    assert pages.with_math(r"$\nonsense{$") == r"$\nonsense{$"
+
+
+# What went wrong is said, and what was finished is kept
+
+
+BAD = {
+    "a cell raises": (["1 / 0", "2"], 1, "failed", "cell 2 raised ZeroDivisionError: division by zero", 2, 2),
+    "the kernel is killed": (["import os\nos.kill(os.getpid(), 9)", "2"], 138, "kernel died", "died in cell 2", 2, 3),
+    "sys.exit(0)": (["import sys\nsys.exit(0)", "2"], 1, "failed", "cell 2 raised SystemExit: 0", 2, 2),
+    "a thread fails": (
+        ["import threading\nt = threading.Thread(target=lambda: 1 / 0)\nt.start()\nt.join()"],
+        1, "failed", "a thread of cell 2 ended with ZeroDivisionError: division by zero", 2, 0,
+    ),
+    "a widget fails": (
+        ["import ipywidgets\nout = ipywidgets.Output()\nwith out:\n    raise KeyError('in a widget')\nout"],
+        1, "failed", "a widget's output holds KeyError: 'in a widget'", 0, 0,
+    ),
+    "out of memory": (["raise MemoryError('too wide')"], 1, "failed", "MemoryError: too wide", 2, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_what_went_wrong_is_said(fault, tmp_path):
+    cells, code, status, words, cell, missing = BAD[fault]
+    result = made(tmp_path, *cells)
+    verdict = result.verdict
+    assert (verdict.code, verdict.status, verdict.cell, verdict.missing) == (code, status, cell, missing)
+    assert words in verdict.reason
+    assert "labkit-banner" in top(result) and "labkit-banner" in result.page.read_text()
+    assert (f"{missing} of its code cells did not run" in top(result)) == (missing > 0)
+    assert nbformat.read(result.notebook, as_version=4).metadata.labkit.status == status
+    assert files(tmp_path / "out") == sorted([result.page.name, result.notebook.name, pages.SCRIPT])
+
+
+def test_time_that_ran_out_is_said_and_the_finished_cells_are_kept(tmp_path):
+    result = made(tmp_path, "print('finished')", "import time\ntime.sleep(60)", seconds=3)
+    assert (result.verdict.code, result.verdict.status, result.verdict.cell) == (1, "out of time", 3)
+    assert "3 s ran out in cell 3" in result.verdict.reason and "finished" in result.page.read_text()
+
+
+def test_results_that_report_a_divergence_make_the_report_fail(tmp_path):
+    result = made(tmp_path, results='{"diverged": 12, "loss": float("nan"), "other": float("inf")}')
+    assert (result.verdict.code, result.verdict.status) == (1, "diverged") and "step 12" in result.verdict.reason
+    facts = json.loads(result.notebook.read_text(), parse_constant=pytest.fail)["metadata"]["labkit"]
+    assert facts["results"] == {"diverged": 12, "loss": None, "other": None}
+
+
+# Nothing is lost
+
+
+def command(path, out, *more):
+    return [sys.executable, "-m", "labkit", "report", str(path), "--out", str(out), *more]
+
+
+def ended(process, number, marker):
+    """Wait until the notebook is in its long cell, send a signal, and return the exit code; no kernel is left."""
+    until = time.monotonic() + 60
+    while not marker.exists():
+        assert process.poll() is None and time.monotonic() < until, process.communicate()
+        time.sleep(0.05)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    code = process.wait(30)
+    assert family and psutil.wait_procs(family, timeout=5)[1] == []
+    return code
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "status"),
+    [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted"), (signal.SIGKILL, -9, None)],
+)
+def test_a_signal_leaves_what_was_finished_no_kernel_and_the_earlier_report(number, code, status, tmp_path):
+    earlier = made(tmp_path, "print('earlier')")
+    marker = tmp_path / "marker"
+    path = written(tmp_path, "print('finished')", f"open({str(marker)!r}, 'w').close()\nimport time\ntime.sleep(100)")
+    process = subprocess.Popen(command(path, tmp_path / "out"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert ended(process, number, marker) == code
+    process.communicate()
+    report = nbformat.read(earlier.notebook, as_version=4)
+    if status is None:  # nobody was left to write it: the earlier one stands, and beside it what there was
+        assert report.metadata.labkit.status == "done" and "earlier" in earlier.page.read_text()
+        part = nbformat.read(next((tmp_path / "out").glob("*.part.ipynb")), as_version=4)
+        assert "print('finished')" in json.dumps(part) and part.metadata.labkit.status == "running"
+        assert part.cells[0].source.startswith("**Unfinished.**") and part.cells[2].outputs[0].text == "finished\n"
+    else:
+        assert report.metadata.labkit.status == status and "finished" in earlier.page.read_text()
+
+
+def test_of_two_runs_on_one_output_the_second_is_told_who_holds_it(tmp_path):
+    marker, path = tmp_path / "marker", None
+    path = written(tmp_path, f"open({str(marker)!r}, 'w').close()\nimport time\ntime.sleep(3)")
+    first = subprocess.Popen(command(path, tmp_path / "out"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until = time.monotonic() + 60
+    while not marker.exists():
+        assert time.monotonic() < until and first.poll() is None
+        time.sleep(0.05)
+    with pytest.raises(Held, match=f"is being written by process {first.pid}, since"):
+        report(path, out=tmp_path / "out")
+    first.communicate()
+    assert first.returncode == 0 and report(path, out=tmp_path / "out").verdict.code == 0
+
+
+def test_a_full_disk_is_said_and_the_earlier_report_is_whole(tmp_path):
+    earlier = made(tmp_path, "print('earlier')")
+    before = earlier.notebook.read_bytes(), earlier.page.read_bytes()
+    path = written(tmp_path, "print('x' * 300_000)")
+
+    def small_files_only():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    done = subprocess.run(command(path, tmp_path / "out"), preexec_fn=small_files_only, capture_output=True, text=True)
+    assert done.returncode == 1 and "nothing was written" in done.stderr and done.stderr.count("\n") <= 2
+    assert (earlier.notebook.read_bytes(), earlier.page.read_bytes()) == before
+    part = f"{earlier.notebook.stem}.part.ipynb"  # what there was before the disk was full
+    assert files(tmp_path / "out") == sorted([earlier.notebook.name, earlier.page.name, part, pages.SCRIPT])
+
+
+@pytest.mark.parametrize("broken", ["replace", "fsync"])
+def test_a_file_is_written_whole_or_not_at_all(broken, tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    execution.put(path, "earlier")
+
+    def fail(*of):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, broken, fail)
+    with pytest.raises(OSError):
+        execution.put(path, "later")
+    assert path.read_text() == "earlier" and files(tmp_path) == ["file"]
+
+
+# The command line
+
+
+def test_a_refusal_is_one_line_and_touches_nothing(tmp_path, capsys):
+    path = written(tmp_path)
+    assert main(["report", str(path), "-p", "depht", "3", "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "Did you mean 'depth'?" in said and not (tmp_path / "out").exists()
+
+
+def test_a_refusal_is_quick(tmp_path):
+    path = written(tmp_path)
+    began = time.perf_counter()
+    done = subprocess.run(command(path, tmp_path / "out", "-p", "depth", "many"), capture_output=True)
+    assert done.returncode == 2 and time.perf_counter() - began < 20  # ten times the target, which the bench measures
+
+
+def test_the_parameters_of_a_notebook_are_listed(tmp_path, capsys):
+    assert main(["report", str(written(tmp_path)), "--help-notebook"]) == 0
+    assert "depth = 3: hidden layers (a whole number)" in capsys.readouterr().out
+
+
+def test_the_command_line_gives_the_exit_code_and_the_names(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["report", str(written(tmp_path)), "-p", "depth", "5", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "done after" in printed and ".html" in printed
+    assert main(["report", str(written(tmp_path, "1 / 0")), "--out", str(out)]) == 1
+    assert "cell 2 raised ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_the_results_of_a_real_notebook_come_back(tmp_path):
+    notebook = Path(__file__).parent.parent / "notebooks" / "00_start_here.ipynb"
+    result = labkit.report(notebook, {"steps": 50}, out=tmp_path)
+    assert result.verdict.code == 0 and result.results["live_equals_plain"] is True
+    said = top(result)
+    assert "torch 2" in said and "lab1." in said and re.search(r"<th>device</th><td>(cpu|cuda|mps)", said)
+    assert result.page.stat().st_size < 300_000 and ast.literal_eval(repr(result.values))["steps"] == 50
