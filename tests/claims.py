@@ -75,6 +75,42 @@ def playground(r: dict, full: bool) -> Claims:
     yield "accuracy of SGD at its best learning rate", max(r["median_of_sgd_by_lr"].values()), between(0.95, 1)
 
 
+def networks(r: dict, full: bool) -> Claims:
+    yield "parameters of the article's network", r["parameters"], 699_905
+    yield "of them weights, biases", [r["weights"], r["biases"]], [698_896, 1_009]
+    yield "megabytes in float32, bfloat16, int8", list(r["megabytes"].values()), [2.8, 1.4, 0.7]
+    yield "FLOPs of its training step at batch 256", r["flops_step"], 805_068_800
+    yield "networks whose parameters and FLOPs PyTorch counts alike", r["networks_agreed"], 301 if full else 31
+    kept = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2, "adamw": 2}
+    yield "numbers that torch.optim keeps for a parameter", r["kept_by_optimizer"], kept
+    yield "first layer's share of the article's parameters", r["first_layer"], near(0.75, 0.01)
+    yield "twice the width: times the parameters", r["growth"]["width"], between(3.5, 4)
+    yield "a first-layer unit is a flat slope (R²)", r["straight"][0], above(0.9999)
+    yield "units of deeper layers are not (median R²)", r["straight"][1:], below(0.9)
+    discs = r["accuracy_by_units"]
+    yield "disc in a ring, 2 hidden units: accuracy by seed", discs[2], below(0.9)
+    yield "disc in a ring, 3 hidden units: accuracy by seed", discs[3], above(0.9)
+    yield "straight cut after the last hidden layer, trained, by seed", [t[-1] for t in r["cut_trained"]], above(0.9)
+    yield "the same, untrained, by seed", [t[-1] for t in r["cut_untrained"]], below(0.8)
+    seven = r["by_hand"]["7 inputs, linear"]
+    by_hand = seven["circle"] + seven["xor"] + seven["moons"]
+    yield "linear with features by hand: circle, xor, moons, by seed", by_hand, above(0.95)
+    yield "the same on the spirals, by seed", seven["spiral"], below(0.75)
+    names = {"pytorch": (1 / 6, "PyTorch's default"), "xavier": (1 / 2, "Xavier"), "he": (1.0, "He")}
+    for init, (rule, name) in names.items():
+        yield f"near inputs: variance per layer, by seed: {name}", r["near"][init], near(rule, 0.1)
+        if full:
+            yield f"the same, layer by layer, mean of seeds: {name}", r["near_by_layer"][init], near(rule, 0.1)
+        mean = sum(r["square_without_biases"][init]) / len(r["square_without_biases"][init])
+        yield f"no biases: mean square per layer, mean of seeds: {name}", mean, near(rule, 0.1)
+        yield f"far inputs: variance per layer, by seed: {name}", r["varies"][init], below(0.95 * rule)
+    yield "PyTorch's default comes to rest at a mean square × n of", r["floor"], near(0.4, 0.1 if full else 0.2)
+    share, theory = r["depends"]["he"][3], r["depends_by_theory"][3]
+    yield "He: share of layer 4 that depends on the input, against theory", share, near(theory, 0.1)
+    yield "the same in the last layer, PyTorch's default", r["depends"]["pytorch"][-1], below(1e-5)
+    yield "nothing diverged", r["diverged"], None
+
+
 def landscapes(r: dict, full: bool) -> Claims:
     yield "a cell against the model moved there by hand", r["cell_apart"], below(1e-5)
     yield "same function stretched: raw pictures apart by", r["apart_raw"], above(0.1)
@@ -93,5 +129,6 @@ def landscapes(r: dict, full: bool) -> Claims:
 CLAIMS = {
     "00_start_here": start_here,
     "01_playground": playground,
+    "02_networks_and_parameters": networks,
     "05_loss_landscapes": landscapes,
 }

@@ -1,0 +1,68 @@
+"""The explorers of the notebooks as a person meets them: every picture answers a control, a drag or a key."""
+
+import re
+
+import pytest
+from test_browser import opened
+
+pytestmark = pytest.mark.browser
+
+
+class Explorer:
+    """One explorer of an open notebook page, by its place among them."""
+
+    def __init__(self, lab, place):
+        self.lab, self.box = lab, lab.page.locator(".labkit-explorer").nth(place)
+        self.figure = self.box.locator(".labkit-figure")
+        self.box.scroll_into_view_if_needed()
+        lab.until(lambda: self.frames() > 0)
+
+    def frames(self):
+        return int(self.figure.get_attribute("data-frames") or 0)
+
+    def sentence(self):
+        return self.box.locator("[role=status]").inner_text()
+
+    def press(self, label, key):
+        """Move the slider of one choice by the keyboard, and wait for the picture's answer."""
+        said, frames = self.sentence(), self.frames()
+        row = self.box.locator(".widget-inline-hbox", has=self.lab.page.get_by_text(re.compile(rf"^{label}$")))
+        handle = row.locator(".noUi-handle")
+        handle.focus()
+        handle.press(key)
+        self.lab.until(lambda: self.frames() > frames and self.sentence() != said)
+
+
+def test_a_person_turns_a_neuron_counts_parameters_and_looks_inside_a_network(page, jupyter):
+    lab = opened(page, jupyter, "02_networks_and_parameters.ipynb")
+
+    neuron = Explorer(lab, 0)
+    said, frames = neuron.sentence(), neuron.frames()
+    map_ = neuron.figure.locator(".nsewdrag").first.bounding_box()
+    middle = map_["x"] + map_["width"] / 2, map_["y"] + map_["height"] / 2
+    page.mouse.move(middle[0] + 70, middle[1] - 40)
+    page.mouse.down()
+    page.mouse.move(middle[0] - 120, middle[1] - 80, steps=5)
+    page.mouse.up()
+    lab.until(lambda: neuron.frames() > frames and neuron.sentence() != said)
+    assert neuron.sentence().startswith("Weights -")  # to the left of 0
+
+    inspector = Explorer(lab, 1)
+    assert "699,905 parameters" in inspector.sentence() and "805,068,800 FLOPs" in inspector.sentence()
+    inspector.press("depth", "ArrowLeft")  # 6 → 5 hidden layers
+    assert "699,393 parameters" in inspector.sentence()
+
+    network = Explorer(lab, 2)
+    assert network.sentence().startswith("Step 2,000: 186 parameters")
+    network.press("step", "Home")
+    assert network.sentence() == "Step 0: 186 parameters, moved by 0.00 on average since the start."
+
+    unit = Explorer(lab, 3)
+    assert "explains 100% of its sums" in unit.sentence()  # of the first layer
+    unit.press("layer", "ArrowRight")
+    assert "explains 100%" not in unit.sentence()
+
+    deep = Explorer(lab, 4)
+    deep.press("layer", "End")
+    assert re.search(r"A share of [\d.]+e-0[678] of it depends on the input", deep.sentence())
+    assert page.errors == []
