@@ -289,12 +289,10 @@ def signal(signals: dict[str, object]) -> go.Figure:
         hover = f"layer %{{x}}: %{{y:.3g}}<extra>{name}</extra>"
         figure.add_scatter(x=np.arange(1, len(each.varies) + 1), y=each.varies, name=name, hovertemplate=hover, **look)
     figure.update_xaxes(title_text="layer", dtick=1 if max(len(s.varies) for s in signals.values()) < 20 else None)
-    figure.update_yaxes(
-        title_text="variance of the layer's sums<br>over the samples", type="log", exponentformat="power"
-    )
-    return _captioned(
-        figure, "A line that falls by a steady factor loses the signal: deep layers see hardly any input."
-    )
+    title = "variance of the sums<br>over the samples"
+    figure.update_yaxes(title_text=title, type="log", exponentformat="power", title_standoff=24)
+    said = "A line that falls by a steady factor loses the signal: deep layers see hardly any of the input."
+    return _captioned(figure, said).update_layout(margin_l=96)
 
 
 def animation(planes: Sequence, trails: Sequence[dict] | None, steps: Sequence, *, log: bool = True) -> go.Figure:

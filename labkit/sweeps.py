@@ -18,7 +18,7 @@ from labkit.execution import put
 from labkit.reports import FAILED, OK, Runner, fingerprint
 from labkit.spec import CSV
 
-RETRIES = 2  # of a run whose worker was lost
+PATIENCE = 20  # seconds until a scheduler that does not answer is given up
 AT_ONCE = 4  # runs handed to each worker ahead, so that the scheduler never holds all of a long sweep
 
 
@@ -159,6 +159,9 @@ class Conductor:
             jobs = {name: self._job(name, seconds, threads) for name in missing}
             for name, came in tqdm(_results(client, jobs), total=len(missing), unit="run", desc=self.file.stem):
                 self._keep(name, came)
+            for name in [name for name in missing if self.rows[name].status == "lost"]:
+                for _, came in _results(client, {name: jobs[name]}):  # alone: another run may have killed its worker
+                    self._keep(name, came)
 
     def _job(self, name: str, seconds: float | None, threads: int | None) -> dict:
         """All that a worker needs, as plain values."""
@@ -211,7 +214,7 @@ def _client(cluster: str | None, workers: int | None, runs: int) -> Iterator[tup
 
     if cluster is not None:
         try:
-            client = Client(cluster, timeout=20)
+            client = Client(cluster, timeout=PATIENCE)
         except (OSError, ValueError, TimeoutError) as error:
             raise OSError(
                 f"no Dask scheduler answers at {cluster!r}: {error}. Start one, or leave --cluster out."
@@ -244,7 +247,7 @@ def _results(client: object, jobs: dict[str, dict]) -> Iterator[tuple[str, dict]
 
     def hand_out(many: int) -> list:
         taken = list(islice(waiting, many))
-        futures = [client.submit(work, job, pure=False, retries=RETRIES) for _, job in taken]
+        futures = [client.submit(work, job, pure=False) for _, job in taken]
         names.update({future.key: name for future, (name, _) in zip(futures, taken, strict=True)})
         return futures
 

@@ -1,0 +1,180 @@
+"""Sweeps: every combination once, what failed explained, what is done not run again, lost workers, the index."""
+
+import csv
+import io
+import json
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from test_reports import written
+
+import labkit
+from labkit import index, sweeps
+from labkit.__main__ import main
+from labkit.sweeps import Row, grid_of
+
+RESULTS = '{"depth": depth, "double": 2 * depth, "by": {"a": 1.5, 3: [1, 2]}, "word": "w", "diverged": None}'
+
+
+def test_a_grid_is_every_combination_with_the_last_name_fastest():
+    assert grid_of({"a": 1}, {"b": [1, 2], "c": [3, 4]}) == [
+        {"a": 1, "b": 1, "c": 3}, {"a": 1, "b": 1, "c": 4}, {"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 2, "c": 4},
+    ]  # fmt: skip
+
+
+def test_one_bad_combination_refuses_all_and_touches_nothing(tmp_path, capsys):
+    path = written(tmp_path)
+    with pytest.raises(ValueError, match="depth=-1"):
+        labkit.sweep(path, {"depth": [1, -1]}, out=tmp_path / "out")
+    assert main(["sweep", str(path), "-g", "depth", "1,many", "--out", str(tmp_path / "out")]) == 2
+    assert "depth='many' is not allowed" in capsys.readouterr().err
+    assert main(["sweep", str(path), "-g", "depth", "1,,2"]) == 2 and not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep of 4 with one that fails, run twice; the second time the fault is gone."""
+    folder = tmp_path_factory.mktemp("sweep")
+    flag = folder / "mended"
+    path = written(folder, f"import os\nassert depth != 2 or seed or os.path.exists({str(flag)!r})", results=RESULTS)
+    first = labkit.sweep(path, {"depth": [1, 2], "seed": [0, 1]}, {"name": "=x"}, out=folder / "out", workers=2)
+    flag.write_text("")
+    second = labkit.sweep(path, {"depth": [1, 2], "seed": [0, 1]}, {"name": "=x"}, out=folder / "out", workers=1)
+    return first, second
+
+
+def test_what_failed_is_explained_and_the_others_are_done(swept):
+    first, _ = swept
+    assert [row.status for row in first.rows] == ["done", "done", "failed", "done"]
+    assert "cell 3 raised AssertionError" not in first.rows[0].reason
+    assert "cell 3 raised AssertionError" in first.rows[2].reason and first.code == 1
+    assert "4 runs, 4 of them executed now, 1 not done" in repr(first)
+
+
+def test_the_second_call_runs_what_failed_and_nothing_else(swept):
+    _, second = swept
+    assert [row.again for row in second.rows] == [False, False, True, False] and second.code == 0
+    assert [row.results["double"] for row in second.rows] == [2, 2, 4, 4]
+
+
+def test_reports_of_a_sweep_are_reports(swept):
+    _, second = swept
+    out = second.index.parent
+    for row in second.rows:
+        facts = nbformat.read(out / f"{row.name}.ipynb", as_version=4).metadata.labkit
+        assert facts["values"] == row.values and (out / f"{row.name}.html").exists()
+    assert not list(out.glob("*.part.ipynb"))
+
+
+def test_the_table_has_every_run_and_no_formulas(swept):
+    _, second = swept
+    lines = list(csv.DictReader(io.StringIO(second.table.read_text())))
+    assert [(line["depth"], line["seed"], line["double"]) for line in lines] == [
+        ("1", "0", "2"), ("1", "1", "2"), ("2", "0", "4"), ("2", "1", "4"),
+    ]  # fmt: skip
+    assert lines[0]["name"] == "'=x" and lines[0]["by.3.1"] == "2" and lines[0]["result depth"] == "1"
+
+
+def test_a_changed_notebook_is_run_anew(swept):
+    _, second = swept
+    path = Path(second.index.parent.parent, "small.ipynb")
+    again = labkit.sweep(path, {"depth": [1]}, {"name": "=x", "seed": 0}, out=second.index.parent, workers=1)
+    assert [row.again for row in again.rows] == [False]
+    nbformat.write(nbformat.read(written(path.parent, "2 + 2", results=RESULTS), as_version=4), path)
+    again = labkit.sweep(path, {"depth": [1]}, {"name": "=x", "seed": 0}, out=second.index.parent, workers=1)
+    assert [row.again for row in again.rows] == [True]
+
+
+def test_a_csv_travels_to_the_worker(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("table.csv").write_text("a,b\n1,2\n")
+    path = written(tmp_path, "text = open(dataset.removeprefix('csv:')).read()", results='{"rows": len(text.split())}')
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source += '\ndataset: str = "spiral"  # what to learn from'
+    nbformat.write(notebook, path)
+    done = labkit.sweep(path, {"dataset": ["csv:table.csv"]}, out=tmp_path / "out", workers=1)
+    assert done.rows[0].results == {"rows": 2} and done.rows[0].values["dataset"] == "csv:table.csv"
+
+
+def test_a_lost_worker_loses_no_run_and_a_run_that_kills_workers_is_named(tmp_path):
+    parent = "import os, psutil\nworker = psutil.Process().parent()"
+    once = f"{parent}\nflag = {str(tmp_path / 'flag')!r}\nif depth == 1 and not os.path.exists(flag):\n"
+    path = written(tmp_path, f"{once}    open(flag, 'w').close()\n    worker.kill()", results='{"depth": depth}')
+    done = labkit.sweep(path, {"depth": [1, 2]}, out=tmp_path / "out", workers=1)
+    assert [row.status for row in done.rows] == ["done", "done"]
+    path = written(tmp_path, f"{parent}\nif depth == 1:\n    worker.kill()", results='{"depth": depth}')
+    done = labkit.sweep(path, {"depth": [1, 2]}, out=tmp_path / "out", workers=1)
+    assert [row.status for row in done.rows] == ["lost", "done"] and "KilledWorker" in done.rows[0].reason
+
+
+def test_a_cluster_that_is_not_there_is_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sweeps, "PATIENCE", 1)
+    code = main(["sweep", str(written(tmp_path)), "-g", "depth", "1", "--cluster", "tcp://127.0.0.1:9"])
+    assert code == 1 and "no Dask scheduler answers at 'tcp://127.0.0.1:9'" in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_there_is_used(tmp_path):
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=40) as cluster:
+        address = cluster.scheduler_address
+        done = labkit.sweep(written(tmp_path), {"depth": [1, 2]}, out=tmp_path / "out", cluster=address)
+    assert [row.status for row in done.rows] == ["done", "done"]
+
+
+# The index
+
+
+def rows(many):
+    chosen = [{"depth": k % 7, "lr": 0.1, "name": "</script>"} for k in range(many)]
+    return [
+        Row(f"run-{k}", values, "done" if k else "failed", "<b>", {"loss": k / 3}, 1.5)
+        for k, values in enumerate(chosen)
+    ]
+
+
+def test_numbers_are_found_wherever_they_are():
+    found = index.numbers({"a": 1, "b": {"c": 2.5, 3: True}, "d": [4, 5], "e": "no", "f": None, "g": list(range(99))})
+    assert found == {"a": 1, "b.c": 2.5, "b.3": True, "d.0": 4, "d.1": 5}
+
+
+def test_a_page_holds_the_numbers_once_and_no_markup_of_theirs():
+    page = index.as_page("some", *index.columns(rows(3)))
+    assert "3 runs: 2 done, <b>1 not</b>" in page and page.count("</script>") == 2
+    data = page[page.index("const FACTS = ") + 14 :].split(";\n", 1)[0]
+    facts = json.loads(data)
+    assert facts["varying"] == ["depth"] and facts["records"][2]["r:loss"] == 2 / 3
+
+
+def test_ten_thousand_runs_make_an_index_in_seconds(tmp_path):
+    many = rows(10_000)
+    began = time.perf_counter()
+    page, table = index.write(tmp_path, "many", many)
+    assert time.perf_counter() - began < 100  # ten times the target
+    assert page.stat().st_size < 5_000_000 and table.read_text().count("\n") == 10_001
+
+
+@pytest.mark.browser
+def test_an_index_sorts_searches_and_draws_what_is_chosen(tmp_path, page):
+    from labkit import pages
+
+    (tmp_path / pages.SCRIPT).write_text(pages.get_plotlyjs())
+    path, _ = index.write(tmp_path, "many", rows(1000))
+    page.goto(path.as_uri())
+    page.wait_for_selector("#chart .scatterlayer .trace")
+    body = page.locator("tbody tr")
+    assert body.count() == 100 and "100 of 1000" in page.locator("#shown").inner_text()
+    head = page.locator("th", has_text="loss")
+    head.click()
+    head.click()
+    assert body.first.inner_text().startswith("run-999") and head.get_attribute("aria-sort") == "descending"
+    page.locator("th", has_text="status").press("Enter")
+    page.locator("th", has_text="status").press("Enter")
+    assert body.first.get_attribute("class") == "bad"
+    page.locator("#find").fill("run-99")
+    assert body.count() == 11
+    page.locator("#y").select_option(label="seconds")
+    page.wait_for_function("document.querySelector('#chart .ytitle').textContent === 'seconds'")
+    assert page.errors == []
