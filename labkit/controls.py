@@ -50,13 +50,19 @@ LIVE = ("lr", "steps")  # what may change while training
 class Controls:
     """A control for every choice of a `Spec`.
 
+    Args:
+        spec: Where they begin.
+        changed: Called when one moved.
+        own: Whether the data are a person's own arrays, so that no data set is to be chosen.
+
     Attributes:
         widgets: the ipywidgets by field name; "csv" is the path of a person's own table.
         view: all of them, in groups.
         note: what was mended last, in words.
     """
 
-    def __init__(self, spec: Spec, changed: Callable[[], None]) -> None:
+    def __init__(self, spec: Spec, changed: Callable[[], None], *, own: bool = False) -> None:
+        self._own = own
         self.widgets = {name: _control(name, getattr(spec, name)) for name in RULES}
         self.widgets["csv"] = widgets.Text(placeholder="path/to/table.csv", continuous_update=False)
         for name, widget in self.widgets.items():
@@ -135,14 +141,15 @@ class Controls:
 
     def _hide(self, own: bool, spec: Spec) -> None:
         """Show the controls that mean something now, and no others."""
-        fixed = own or bool(spec.known and spec.known.size)
-        whole = bool(spec.known and spec.known.all_for_training)
+        fixed = own or self._own or bool(spec.known and spec.known.size)
+        whole = not self._own and bool(spec.known and spec.known.all_for_training)
         shown = {
-            "csv": own,
+            "dataset": not self._own,
+            "csv": own and not self._own,
             "samples": not fixed,
-            "noise": not (own or whole),
+            "noise": not (own or self._own or whole),
             "train_share": not whole,
-            "inputs": spec.dataset == "teacher",
+            "inputs": spec.dataset == "teacher" and not self._own,
             "huber_delta": spec.loss == "huber",
             "momentum": spec.optimizer in ("momentum", "adam", "adamw"),
         }

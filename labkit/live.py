@@ -57,7 +57,7 @@ class Lab:
             _LABS[name].close()
         self._threads = thread_count()
         self.state = "idle"
-        self.controls = Controls(self.trainer.spec, lambda: self._ask("settle"))
+        self.controls = Controls(self.trainer.spec, lambda: self._ask("settle"), own=data is not None)
         self.screen = Screen(self.controls.view, self._ask)
         self._renderer = None  # made once somebody is looking
         self._bell = threading.Condition()

@@ -4,6 +4,8 @@ A claim is a sentence, what was measured, and what is expected: a value, or one 
 numbers (one for each seed) is held one by one.
 """
 
+import math
+import statistics
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
@@ -111,6 +113,52 @@ def networks(r: dict, full: bool) -> Claims:
     yield "nothing diverged", r["diverged"], None
 
 
+def losses(r: dict, full: bool) -> Claims:
+    yield "'husker' is refused with the hint", "Did you mean 'huber'?" in r["hint"], True
+    yield "network on outliers, mse: distance from the truth, by seed", r["off"]["mse"], above(0.4)
+    yield "the same, Huber, by seed", r["off"]["huber"], below(0.2)
+    r2 = [statistics.median(r["r2"][name]) for name in ("huber", "mse")]
+    yield "test R² of Huber's (truer) curve, of mse's (medians)", r2, RISING
+    theory = r["predicted"]["huber"]
+    for size in (5, 20, 100, 1000):
+        least_squares, huber = [b / (0.1 * size) for b in r["bias"]["mse"][size]], r["bias"]["huber"][size]
+        yield f"outliers of M = {size}: bias of least squares over ε·M, by seed", least_squares, near(1, 0.1)
+        yield f"M = {size}: the same, mean of seeds", statistics.fmean(least_squares), near(1, 0.05)
+        yield f"M = {size}: Huber's bias against theory, by seed", huber, near(theory, 0.2)
+        yield f"M = {size}: the same, mean of seeds", statistics.fmean(huber), near(theory, 0.1)
+    flat = [max(seed) / min(seed) - 1 for seed in zip(*r["bias"]["huber"].values(), strict=True)]
+    yield "Huber's bias changes from M = 5 to 1,000 by, by seed", flat, below(1e-4)
+    best = {"gaussian": "mse", "laplace": "L1-like", "contaminated": "huber"}
+    yield "the loss that wins under each noise", r["winner"], best
+    for noise, (low, _) in r["ahead"].items():
+        yield f"{noise} noise: the winner is ahead, 95 % interval begins at", low, above(0)
+    gaussian, laplace, contaminated = (r["missed"][noise] for noise in best)
+    yield "Gaussian noise: Huber's squared error over that of mse", gaussian["huber"] / gaussian["mse"], between(1, 1.1)
+    yield "Laplace noise: mse's squared error over L1's", laplace["mse"] / laplace["L1-like"], between(1.5, 2)
+    yield "contaminated noise: mse's over Huber's", contaminated["mse"] / contaminated["huber"], above(5)
+    for name, (overhead, _, far) in r["leverage"].items():
+        yield f"outlier far out in x, {name}: distance from the truth, by seed", far, above(0.4)
+        if name != "mse":
+            yield f"outlier over the crowd, {name}: distance from the truth, by seed", overhead, below(0.2)
+    p = 1 / (1 + math.exp(8))
+    yield "gradient of mse over cross entropy at z = -8: 2 p (1 - p)", r["saturated"], near(2 * p * (1 - p), 1e-12)
+    yield "the same of ½ (p - 1)²: p (1 - p)", r["saturated"] / 2, near(3.35e-4, 0.001)
+    yield "autograd's ratio apart from 2 p (1 - p), z from -10 to 10", r["saturated_gap"], below(1e-9)
+    steps = {name: counts[-1] for name, counts in r["steps_needed"].items()}
+    yield "steps from z = -8 by SGD: mse over cross entropy", steps["sgd mse"] / steps["sgd cross_entropy"], above(100)
+    yield "the same by Adam", steps["adam mse"] / steps["adam cross_entropy"], between(1, 2)
+    for name, scores in r["accuracy"].items():
+        ahead = statistics.fmean(scores["cross_entropy"]) - statistics.fmean(scores["mse"])
+        yield f"{name}: accuracy, cross entropy minus mse, mean of seeds", ahead, between(-0.03, 0.03)
+    slow = r["accuracy_by_rate"][0.001]
+    ahead = [c - m for c, m in zip(slow["cross_entropy"], slow["mse"], strict=True)]
+    yield "digits at learning rate 0.001: cross entropy minus mse, by seed", ahead, above(0.05)
+    by_rate = r["accuracy_by_rate"].values()
+    mse, ce = (max(statistics.fmean(t[name]) for t in by_rate) for name in ("mse", "cross_entropy"))
+    yield "digits, each at its best rate: cross entropy minus mse", ce - mse, between(-0.03, 0.03)
+    yield "nothing diverged", r["diverged"], None
+
+
 def landscapes(r: dict, full: bool) -> Claims:
     yield "a cell against the model moved there by hand", r["cell_apart"], below(1e-5)
     yield "same function stretched: raw pictures apart by", r["apart_raw"], above(0.1)
@@ -130,5 +178,6 @@ CLAIMS = {
     "00_start_here": start_here,
     "01_playground": playground,
     "02_networks_and_parameters": networks,
+    "03_loss_functions": losses,
     "05_loss_landscapes": landscapes,
 }

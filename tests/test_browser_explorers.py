@@ -66,3 +66,37 @@ def test_a_person_turns_a_neuron_counts_parameters_and_looks_inside_a_network(pa
     deep.press("layer", "End")
     assert re.search(r"A share of [\d.]+e-0[678] of it depends on the input", deep.sentence())
     assert page.errors == []
+
+
+def test_a_person_turns_delta_chooses_a_loss_and_drags_an_outlier(page, jupyter):
+    lab = opened(page, jupyter, "03_loss_functions.ipynb")
+
+    shapes = Explorer(lab, 0)
+    assert "huber 0.67, mse 6" in shapes.sentence()
+    shapes.press("huber delta", "End")
+    assert "huber 3, mse 6" in shapes.sentence()
+
+    chooser = Explorer(lab, 1)
+    assert re.search(r"mse [\d.]+ \([\d.]+\); huber [\d.]+ \([\d.]+\)", chooser.sentence())
+    chooser.press("outliers", "Home")  # none: least squares is the best again
+    assert "take mse" in chooser.sentence() or "mse and" in chooser.sentence() or "and mse" in chooser.sentence()
+    said, frames = chooser.sentence(), chooser.frames()
+    chooser.box.locator("select").first.select_option(label="contaminated")
+    lab.until(lambda: chooser.frames() > frames and chooser.sentence() != said)
+
+    leverage = Explorer(lab, 2)
+
+    def misses():
+        return {name: float(miss) for name, miss in re.findall(r"([\w-]+) ([\d.]+)[,.] ", leverage.sentence())}
+
+    assert misses()["huber"] > 0.4  # far out to the right, it turns every line
+    frames = leverage.frames()
+    box = leverage.figure.locator(".nsewdrag").first.bounding_box()
+    above = box["x"] + box["width"] * 3 / 16  # the axis goes from -3 to 13: at 0
+    page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + box["height"] * 0.75)
+    page.mouse.down()
+    page.mouse.move(above, box["y"] + box["height"] * 0.75, steps=5)
+    page.mouse.up()
+    lab.until(lambda: leverage.frames() > frames and "Outlier at 0." in leverage.sentence().replace("-", ""))
+    lab.until(lambda: misses()["huber"] < 0.2 < misses()["mse"])
+    assert page.errors == []

@@ -267,3 +267,14 @@ def test_numbers_beyond_their_bounds_stop_at_the_bound():
         for value, taken in ((rule.low - 5, rule.low), (rule.high + 5, rule.high)):
             widget.value = value
             assert widget.value == taken and getattr(made.spec(), name) == taken
+
+
+def test_with_data_of_ones_own_no_data_set_is_to_be_chosen():
+    controls = Controls(Spec(), lambda: None, own=True)
+    hidden = {name for name, widget in controls.widgets.items() if widget.layout.display == "none"}
+    assert {"dataset", "csv", "samples", "noise", "inputs"} <= hidden and "train_share" not in hidden
+    controls.widgets["loss"].value = "huber"
+    controls.settle()
+    assert (
+        controls.widgets["dataset"].layout.display == "none" and controls.widgets["huber_delta"].layout.display is None
+    )
