@@ -159,6 +159,59 @@ def losses(r: dict, full: bool) -> Claims:
     yield "nothing diverged", r["diverged"], None
 
 
+def descent(r: dict, full: bool) -> Claims:
+    for name, off in r["rules_off"].items():
+        yield f"{name} by hand against torch.optim and labkit, 60 steps: apart by", off, below(1e-12)
+    yield "Adam without memory, late, against RMSprop: apart by", r["adam_is_rmsprop"], below(1e-12)
+    yield "Adam's mean against a tenth of momentum's sum: apart by", r["adam_is_momentum"], below(1e-12)
+    yield "Adam's first step, in learning rates", [abs(part) for part in r["adam_first_step"]], near(1, 1e-3)
+    yield "mean of single samples' gradients against the whole gradient: apart by", r["rows_off"], below(1e-4)
+    yield "share of single samples' gradients that point uphill", r["uphill"], between(0.3, 0.7)
+    yield "arithmetic of a step on 400 samples, in steps on one", r["flops_ratio"], 400.0
+    yield "time of a step on 400 samples, in steps on one", r["seconds_ratio"], below(400)
+    steps, samples = r["after_1000_steps"], r["after_1000_samples"]
+    what = "one at a time over all in a step"
+    yield f"test loss after 1,000 samples: {what}", samples["1 sample"] / samples["all samples"], below(0.5)
+    yield f"test loss after 1,000 steps: {what}", steps["1 sample"] / steps["all samples"], above(1)
+    yield "places along trainings where the noise scale is estimated", len(r["noise_errors"]), 18 if full else 3
+    scales = [1 + error for error in r["noise_errors"]]
+    yield "noise scale from batches of 16 and 256 over the one from all rows", scales, near(1, 0.1)
+    own = r["surface_steps"]
+    yield "draws of the race on surfaces", len(own["ravine"]["sgd"]), 3 if full else 1
+    for surface, (first, second) in {
+        "ravine": ("momentum", "sgd"),
+        "banana": ("momentum", "sgd"),
+        "saddle": ("sgd", "momentum"),
+        "four hollows": ("sgd", "adam"),
+    }.items():
+        shares = [a / b for a, b in zip(own[surface][first], own[surface][second], strict=True)]
+        yield f"{surface}, own learning rates: steps of {first} over {second}'s", shares, below(0.6)
+    winners = set(r["surface_winners"].values())
+    yield "optimizers that are first on some surface", len(winners), between(2, 4)
+    spiral = r["networks"]["spiral"]
+    yield "networks in the race", len(r["networks"]), 4 if full else 2
+    ahead = spiral["beats"]["adam"]["sgd"] / spiral["of"]
+    yield "spirals, own learning rates: share of seeds with Adam ahead of SGD", ahead, above(0.89)
+    won = [name for name, each in r["networks"].items() if each["winner"]]
+    yield "networks on which one optimizer is ahead of all others", won, []
+    yield "Adam at a learning rate of 0.1: its test loss in times its best", r["adam_spoiled"], above(5)
+    for name, ratios in r["rates"].items():
+        yield f"{name.replace(', ', ', κ = ')}: 1 − rate over theory's, three starts", ratios, near(1, 0.05)
+    for name in ("sgd", "adam"):
+        turned = [b / a for a, b in (each[name] for each in r["rotated"])]
+        what = f"κ = 10⁴, 500 steps, three bowls: {name}'s height turned over along the axes"
+        yield what, turned, near(1, 1e-9) if name == "sgd" else above(1e10)
+    along, across = r["rotated_2d"]["1000, 0.3"]
+    yield "2-D, κ = 1000: Adam's height at 45° over along the axes", across / along, above(1e10)
+    yield "2-D, κ = 100, a good learning rate: Adam's height at 45°", r["rotated_2d"]["100, 0.3"][1], below(1e-12)
+    yield "Adam's edge: networks", len(r["edge_late"]), 9 if full else 1
+    yield "Adam's edge: sharpness of P⁻¹H × lr / 38 after 100 steps", r["edge_first"], below(0.5)
+    yield "Adam's edge: sharpness of P⁻¹H × lr / 38, mean of the last quarter", r["edge_late"], near(1, 0.15)
+    yield "Adam's edge: lowest and highest look of the last quarter", r["edge_range"], near(1, 0.15)
+    yield "parameters", r["parameters"], labkit.cost(Spec()).parameters
+    yield "nothing diverged", r["diverged"], None
+
+
 def landscapes(r: dict, full: bool) -> Claims:
     yield "a cell against the model moved there by hand", r["cell_apart"], below(1e-5)
     yield "same function stretched: raw pictures apart by", r["apart_raw"], above(0.1)
@@ -174,10 +227,66 @@ def landscapes(r: dict, full: bool) -> Claims:
     yield "barrier after matching units over before", barriers["matched"] / barriers["straight"], below(0.5)
 
 
+def article(r: dict, full: bool) -> Claims:
+    yield "parameters of the article's network", r["parameters"], 699_905
+    yield "its bytes in float32 (2.80 MB)", r["bytes"], 2_799_620
+    yield "FLOPs of its training step at batch 256, by formula", r["flops_step"], 805_068_800
+    yield "the same, counted by PyTorch", r["flops_counted"], 805_068_800
+    yield "the article's class against the lab's network: answers apart by", r["networks_apart"], below(1e-6)
+    yield "the article's loop against the lab, ten steps: losses apart by", r["own_loop_apart"], below(0.01)
+    yield "training mse of the article's loop, first and last step", r["article_loss"], FALLING
+    yield "the same after its 100 steps", r["article_loss"][1], below(0.01)
+    yield "steps until half of the loss is gone", r["standstill"], between(5, 20)
+    yield "test R² of the article's own setting", r["article_r2"], between(0, 0.3)
+    default, he = r["first_answers"]["pytorch"], r["first_answers"]["he"]
+    yield "first answers, PyTorch's default: std over samples, mean of 10 draws", default["std"], near(0.0015, 0.2)
+    yield "first answers, PyTorch's default: |mean| over std", default["mean"] / default["std"], above(30)
+    yield "first answers, He: std over samples", he["std"], above(0.3)
+    yield "last hidden units off for every sample, PyTorch's default", default["off"], near(0.42, 0.15)
+    yield "last hidden units off for every sample, He", he["off"], below(0.06)
+    yield "variance per layer, PyTorch's default", default["shrink"], between(0.1, 1 / 6)
+    yield "variance per layer, He", he["shrink"], between(0.6, 1)
+    yield "gradients of He's start over the default's, by layer", r["gradients"], above(100)
+    yield "seeds of the SGD experiment", len(r["mse"]["pytorch, sgd 0.01"]), 3 if full else 1
+    for rate in (0.01, 0.03):
+        values = r["mse"][f"pytorch, sgd {rate}"]
+        yield f"SGD at {rate}, 300 steps, PyTorch's default: training mse by seed", values, between(0.9, 1.2)
+    yield "SGD at 0.01, 300 steps, He: training mse by seed", r["mse"]["he, sgd 0.01"], below(0.1)
+    at_003 = sorted(r["mse"]["he, sgd 0.03"])
+    yield "SGD at 0.03, 300 steps, He: training mse, median of seeds", at_003[len(at_003) // 2], below(0.1)
+    yield "learning rate that the default start bears (2 / sharpness)", r["limits"]["pytorch"], between(0.3, 1.2)
+    yield "learning rate that He's start bears", r["limits"]["he"], below(0.01)
+    yield "mended by Adam 0.001: training mse by seed", r["mse"]["pytorch, adam 0.001"], below(0.1)
+    yield "mended by shortcuts, SGD 0.01: training mse by seed", r["mse"]["pytorch, sgd 0.01, residual"], below(0.5)
+    yield "He and shortcuts, SGD 0.01: seeds that do not diverge", r["r2"]["he, sgd 0.01, residual"], []
+    yield "test R² of SGD 0.01 from He's start, by seed", r["r2"]["he, sgd 0.01"], below(0.1)
+    yield "test R² of Adam from the default start, by seed", r["r2"]["pytorch, adam 0.001"], above(0.5)
+    yield "test R² of Adam from He's start, by seed", r["r2"]["he, adam 0.001"], below(0.5)
+    yield "plane at the default start: highest over lowest loss", r["flat"]["pytorch: at the start"], below(1.5)
+    yield "the same after 300 steps of SGD 0.01", r["flat"]["pytorch: after sgd 0.01"], below(1.5)
+    yield "the same after Adam", r["flat"]["pytorch: after adam"], above(100)
+    table, more = r["scale"], r["more_data"]
+    yield "sizes in the table of scale, loss and cost", len(table), 7 if full else 4
+    largest, linear = table["512 … 16"], table["linear"]
+    costs = [largest["parameters"], largest["flops"]]
+    yield "its last row: parameters, FLOPs at batch 128", costs, [699_905, 402_534_400]
+    yield "1,500 samples: test mse of the linear model, by seed", linear["test"], below(0.35)
+    others = [value for name, row in table.items() if name != "linear" for value in row["test"]]
+    yield "every funnel over the linear model's worst seed", [value / max(linear["test"]) for value in others], above(1)
+    shares = [value / min(table["16"]["test"]) for value in largest["test"]]
+    yield "widest funnel over the narrowest's best seed", shares, below(1)
+    yield "training mse of the article's size, by seed", largest["train"], below(0.01)
+    worst = [max(tests) for tests in more.values()]
+    yield "four times the data: worst seed of every size", worst, below(min(linear["test"]))
+    yield "nothing diverged in the article's own setting", r["diverged"], None
+
+
 CLAIMS = {
     "00_start_here": start_here,
     "01_playground": playground,
     "02_networks_and_parameters": networks,
     "03_loss_functions": losses,
+    "04_gradient_descent_to_adam": descent,
     "05_loss_landscapes": landscapes,
+    "06_the_article_network": article,
 }

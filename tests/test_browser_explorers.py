@@ -100,3 +100,63 @@ def test_a_person_turns_delta_chooses_a_loss_and_drags_an_outlier(page, jupyter)
     lab.until(lambda: leverage.frames() > frames and "Outlier at 0." in leverage.sentence().replace("-", ""))
     lab.until(lambda: misses()["huber"] < 0.2 < misses()["mse"])
     assert page.errors == []
+
+
+def test_a_person_races_optimizers_tunes_them_and_turns_the_ground(page, jupyter):
+    lab = opened(page, jupyter, "04_gradient_descent_to_adam.ipynb")
+
+    race = Explorer(lab, 0)
+    assert "sgd 330, momentum 90, rmsprop 357, adam 114" in race.sentence()
+    race.press("lr sgd", "End")  # 10, where it was 0.0056
+    assert "sgd flies off, momentum 90," in race.sentence()
+    said, frames = race.sentence(), race.frames()
+    map_ = race.figure.locator(".nsewdrag").first.bounding_box()
+    page.mouse.move(map_["x"] + map_["width"] / 2, map_["y"] + map_["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(map_["x"] + map_["width"] * 0.9, map_["y"] + map_["height"] * 0.2, steps=5)
+    page.mouse.up()
+    lab.until(lambda: race.frames() > frames and race.sentence() != said)
+    race.box.locator("select").first.select_option(label="four hollows")
+    lab.until(lambda: "of the 4 hollows" in race.sentence())
+    race.press("steps", "Home")
+    assert "adam not yet" in race.sentence()
+
+    tuning = Explorer(lab, 1)
+    assert tuning.sentence().startswith("At 0.01 for everyone: adam")
+    tuning.press("rate", "End")  # 3: too large for all of them
+    assert tuning.sentence().startswith("At 3 for everyone:")
+
+    bowl = Explorer(lab, 2)
+    bowl.press("beta", "Home")  # gradient descent at half its best learning rate
+    slow, yours = re.search(r"gradient descent (\S+), heavy ball \S+, yours (\S+)\.", bowl.sentence()).groups()
+    assert float(yours) > 2 * float(slow)
+
+    turned = Explorer(lab, 3)
+    sgd, adam = re.search(r"sgd (\S+), adam (\S+)\.", turned.sentence()).groups()
+    turned.press("degrees", "ArrowRight")
+    assert f"Turned by 5°, the height after 400 steps: sgd {sgd}, adam" in turned.sentence()
+    assert float(re.search(r"adam (\S+)\.", turned.sentence())[1]) > 1e10 * float(adam)
+    assert page.errors == []
+
+
+def test_a_person_mends_the_article_network_and_weighs_its_cost(page, jupyter):
+    lab = opened(page, jupyter, "06_the_article_network.ipynb")
+
+    mends = Explorer(lab, 0)
+    assert re.match(r"Training mse 0\.9\d after 300 steps", mends.sentence())  # the default start, plain SGD
+    said, frames = mends.sentence(), mends.frames()
+    mends.box.locator("select").first.select_option(label="he")
+    lab.until(lambda: mends.frames() > frames and mends.sentence() != said)
+    assert float(re.match(r"Training mse (\S+) ", mends.sentence())[1]) < 0.1
+    said, frames = mends.sentence(), mends.frames()
+    mends.box.locator("input[type=checkbox]").check()
+    lab.until(lambda: mends.frames() > frames and mends.sentence() != said)
+    assert mends.sentence().startswith("diverged at step")
+
+    trade = Explorer(lab, 1)
+    assert trade.sentence() == "Lowest test mse on 1× the samples: linear, for 1,025 parameters."
+    said, frames = trade.sentence(), trade.frames()
+    trade.box.locator("select").last.select_option(label="train")
+    lab.until(lambda: trade.frames() > frames and trade.sentence() != said)
+    assert "linear" not in trade.sentence()
+    assert page.errors == []

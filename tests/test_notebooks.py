@@ -115,6 +115,8 @@ OTHER = {
         "02_networks_and_parameters",
         {"dataset": "bumps", "loss": "mse", "depth": 1, "steps": 300},
     ),
+    "ten classes downhill": ("04_gradient_descent_to_adam", {"dataset": "digits", "steps": 60}),
+    "few samples": ("06_the_article_network", {"samples": 300, "steps": 20}),
     "no outliers": ("03_loss_functions", {"outliers": 0.0, "samples": 100, "depth": 1, "steps": 300}),
 }
 COUNTED = ("01_playground", "05_loss_landscapes")  # whose results count the parameters of the spec as it was given
