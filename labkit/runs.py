@@ -4,11 +4,13 @@ It knows no widgets and no plots.
 """
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -180,12 +182,15 @@ class Run:
         return {**made, "data": data, **own}
 
     def __repr__(self) -> str:
+        made_of = repr(self.spec)
+        if "data" in self.own:
+            made_of = made_of.replace(f"Spec: {self.spec.dataset},", "Spec: own data,")
         if self.diverged is not None:
-            return f"Run: {self.divergence()} ({self.spec!r})"
+            return f"Run: {self.divergence()} ({made_of})"
         end = f"test loss {self.test_loss[-1]:.4g}, " if np.isfinite(self.test_loss[-1]) else ""
         return (
             f"Run: {end}{self.score_name} {self.score[-1]:.3f} after {self.steps:,} steps "
-            f"in {self.seconds:.2f} s on {self.where} ({self.spec!r})"
+            f"in {self.seconds:.2f} s on {self.where} ({made_of})"
         )
 
 
@@ -286,13 +291,18 @@ def train(
     groups = [group for key, places in alike.items() for group in _groups(key, places, own)]
     runs: list[Run | None] = [None] * len(specs)
     total = sum(specs[group[0]].steps for group in groups)
-    with tqdm(total=total, unit="step", delay=2, leave=False) as bar:
+    with tqdm(total=total, unit="step", delay=2, leave=False, file=_bar_place()) as bar:
         for group in groups:
             trainer = Trainer([specs[place] for place in group], **own)
             _advance(trainer, changes, bar)
             for member, place in enumerate(group):
                 runs[place] = run_of(trainer, member)
     return runs[0] if isinstance(spec, Spec) else runs
+
+
+def _bar_place() -> TextIO:
+    """Where a bar goes; a notebook would leave an empty box of errors behind one on stderr."""
+    return sys.stdout if "ipykernel" in sys.modules else sys.stderr
 
 
 def _checked(lr_changes: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

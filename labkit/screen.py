@@ -40,7 +40,7 @@ STYLE = """<style>
 .labkit-controls .labkit-heading {color: var(--jp-ui-font-color1); font-size: 14px}
 .labkit-controls .widget-readout {min-width: 46px}
 .labkit-right {flex: 1 1 0; min-width: 0}
-@container (max-width: 760px) {
+@container (max-width: 860px) {
   .labkit-main {flex-direction: column}
   .labkit-right {flex: 0 0 auto; order: -1}
   .labkit-controls {flex: 0 0 auto; flex-flow: row wrap; column-gap: 12px}
