@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from claims import CLAIMS, holds
-from reports import Report
+from executed import Report
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 SECONDS = 1800  # for one notebook

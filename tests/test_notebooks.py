@@ -11,10 +11,10 @@ import evidence
 import nbformat
 import pytest
 from claims import CLAIMS, FALLING, RISING, below, between, holds, near
+from executed import Report, tagged
 
 import labkit
 from labkit.spec import Spec
-from reports import Report, tagged
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
