@@ -21,7 +21,8 @@ class Report:
         command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(source), str(out)]
         for key, value in parameters.items():
             command += ["-p", key, str(value)]
-        env = os.environ | {"IPYTHONDIR": str(out.parent / "ipython")}
+        # Two run at a time: threads that spin while they wait would keep each other from the cores.
+        env = os.environ | {"IPYTHONDIR": str(out.parent / "ipython"), "OMP_WAIT_POLICY": "PASSIVE"}
         self.done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=seconds)
 
     def check(self):
