@@ -3,13 +3,12 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 
+from labkit import parameters
+from labkit.reports import FAILED, HELD, INTERRUPTED, REFUSED, Held, Runner
 from labkit.spec import nearest
-
-FAILED, REFUSED = 1, 2
-INTERRUPTED = 130  # what a shell expects after Ctrl-C
+from labkit.sweeps import Conductor, grid_of
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,8 +37,6 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from labkit import parameters
-
     try:
         source = parameters.load(options.notebook)
         if options.help_notebook:
@@ -48,8 +45,6 @@ def _report(options: argparse.Namespace) -> int:
     except ValueError as refusal:
         print(f"labkit report: {refusal}", file=sys.stderr)
         return REFUSED
-    from labkit.reports import HELD, Held, Runner
-
     try:
         report = Runner(options.notebook, source, chosen, options.out, options.single_file).run(options.seconds)
     except Held as held:
@@ -63,19 +58,13 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from labkit import parameters
-
     try:
         source = parameters.load(options.notebook)
-        grid = {name: _listed(text) for name, text in options.g}
-        fixed = dict(options.p)
-        runs = [fixed | dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+        runs = grid_of(dict(options.p), {name: _listed(text) for name, text in options.g})
         chosen = [parameters.checked(source, run, typed=False) for run in runs]
     except ValueError as refusal:
         print(f"labkit sweep: {refusal}", file=sys.stderr)
         return REFUSED
-    from labkit.sweeps import Conductor
-
     conductor = Conductor(options.notebook, source, chosen, options.out)
     try:
         done = conductor.run(options.workers, options.cluster, options.seconds)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import ipywidgets as widgets
 
-from labkit.figure import LiveFigure, packed
+from labkit.figure import PLOTLY, LiveFigure, packed
 
 HEIGHT = 420  # pixels, where the figure names none
 STYLE = """<style>
@@ -17,7 +17,7 @@ STYLE = """<style>
 .labkit-explorer .labkit-said {line-height: 1.5}
 .labkit-explorer .labkit-warning {color: #a33b00; font-weight: 600; white-space: normal}
 </style>"""
-PLOTLY, WIDGET = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class Explorer:

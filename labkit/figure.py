@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 import traitlets
 from plotly.offline import get_plotlyjs
 
+PLOTLY = "application/vnd.plotly.v1+json"  # how a notebook names a figure in its outputs
 _SHOW = """
 const fresh = value => value !== null && typeof value === "object" && !Array.isArray(value) && !("bdata" in value);
 function merge(into, from) {

@@ -250,10 +250,10 @@ class Screen:
             self._table.value, self._compare.outputs = NO_PINS, ()
             return
         from labkit import charts
-        from labkit.figure import packed
+        from labkit.figure import PLOTLY, packed
 
         figure = packed(charts.compare(pins, log=self.log.value).to_plotly_json())
-        bundle = {"application/vnd.plotly.v1+json": figure, "text/plain": "pinned runs"}
+        bundle = {PLOTLY: figure, "text/plain": "pinned runs"}
         self._compare.outputs = ({"output_type": "display_data", "data": bundle, "metadata": {}},)
         self._table.value = table(pins)
 

@@ -4,7 +4,8 @@ import plotly.graph_objects as go
 import pytest
 
 import labkit
-from labkit.explorer import PLOTLY, WIDGET
+from labkit.explorer import WIDGET
+from labkit.figure import PLOTLY
 
 
 def picture(depth=2, noise=0.1, kind="sin", log=False, start=(1.0, 0.5)):

@@ -14,6 +14,7 @@ from claims import CLAIMS, FALLING, RISING, below, between, holds, near
 from executed import Report, tagged
 
 import labkit
+from labkit.pages import PLOTLY
 from labkit.spec import Spec
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
@@ -152,9 +153,6 @@ def test_a_notebook_runs_top_to_bottom_and_hides_no_error(name, reports):
     assert isinstance(report.results(), dict)
     charts = [o for cell in report.notebook().cells for o in cell.get("outputs", []) if PLOTLY in o.get("data", {})]
     assert charts and all(len(chart.data[PLOTLY]["data"]) > 1 for chart in charts)
-
-
-PLOTLY = "application/vnd.plotly.v1+json"
 
 
 @each
