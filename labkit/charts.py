@@ -154,9 +154,10 @@ def side_by_side(planes: dict[str, object], *, value: str = "loss", log: bool = 
             listed |= {trace.name} if trace.showlegend else set()
             figure.add_trace(trace, **place)
         x, y = one.layout.xaxis, one.layout.yaxis
-        figure.update_xaxes(range=x.range, title_text=x.title.text if k + columns >= len(planes) else "", **place)
+        below = x.title.text if k + columns >= len(planes) else ""
+        figure.update_xaxes(range=x.range, title_text=below, ticklabelstandoff=x.ticklabelstandoff, **place)
         figure.update_yaxes(range=y.range, title_text="" if k % columns else y.title.text, **place)
-    sizes = ", ".join(f"{plane.facts['parameters']:,}" for plane in planes.values() if "parameters" in plane.facts)
+    sizes = ", ".join(dict.fromkeys(f"{p.facts['parameters']:,}" for p in planes.values() if "parameters" in p.facts))
     slices = f"Each picture is 2 directions of many ({sizes}): the ground may look different along others."
     figure.update_annotations(font_size=13)
     _captioned(figure, f"{relief.units(plane)} {slices}", 300 * -(-len(planes) // columns) + 100)

@@ -91,7 +91,7 @@ def blank() -> go.Figure:
         yaxis_title="loss",
         xaxis3_title="step",
     )
-    figure.update_xaxes(title_font_size=13)
+    figure.update_xaxes(title_font_size=13, ticklabelstandoff=4)  # off the other axis's lowest tick
     figure.update_yaxes(title_font_size=13, title_standoff=4)
     return figure
 
@@ -180,6 +180,7 @@ def scenery(picture: object, points: object, score_name: str, log: bool, against
         "yaxis": {
             "type": "log" if log else "linear",
             "exponentformat": "power",
+            "nticks": 4 if log else 0,  # more would name every 2, 3, 4 … between powers of ten
             "title": {"text": "loss" + (" (log scale)" if log else "")},
         },
         "xaxis": {"matches": "x3"},

@@ -182,7 +182,7 @@ def _flat(figure: go.Figure) -> None:
     figure.add_contour(colorscale=EARTH, colorbar=BAR, line=LEVEL_LINE)
     figure.add_heatmap(**HIDDEN, zmin=0, zmax=1, hoverinfo="skip")
     figure.update_layout(margin={"r": 96, "t": 84, "b": 56 + 5 * LINE_HEIGHT})
-    figure.update_xaxes(title_font_size=13, showgrid=False, zeroline=False)
+    figure.update_xaxes(title_font_size=13, showgrid=False, zeroline=False, ticklabelstandoff=4)
     figure.update_yaxes(title_font_size=13, showgrid=False, zeroline=False, title_standoff=4)
 
 
