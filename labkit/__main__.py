@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labkit import parameters
-from labkit.reports import FAILED, HELD, INTERRUPTED, REFUSED, Held, Runner
+from labkit.files import Held
+from labkit.reports import FAILED, HELD, INTERRUPTED, REFUSED, Runner
 from labkit.spec import nearest
 from labkit.sweeps import Conductor, grid_of
 

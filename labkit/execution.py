@@ -8,12 +8,13 @@ import contextlib
 import copy
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from labkit.files import put
 
 PART = "labkit-part://"  # tells papermill's files on the way from others
 OURS = "labkit-report"  # tag of the cell that stands at the top
@@ -147,25 +148,6 @@ class Parts:
     def pretty_path(self, path: str) -> str:
         """Name the file for a log."""
         return path.removeprefix(PART)
-
-
-def put(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        OSError: if there is no room, or no right to; an earlier file of that name is whole then.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp's files are shut to everybody else
-        os.replace(name, path)
-    except BaseException:  # Ctrl-C too
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 @contextlib.contextmanager

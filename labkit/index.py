@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from labkit.execution import put
+from labkit.files import put
 from labkit.pages import SCRIPT, STYLE
 
 LONGEST = 12  # values of a list in the results that get a column of their own

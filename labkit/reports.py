@@ -12,21 +12,18 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from labkit import parameters
-from labkit.execution import OURS, Execution, execute, put
+from labkit.execution import OURS, Execution, execute
+from labkit.files import held, put
 
 MEANT = "raises-exception"  # tag of a cell that is to fail
 RESULTS = "results"  # tag of the cell whose dict is read back
 OK, FAILED, REFUSED, HELD, INTERRUPTED, DIED, TERMINATED = 0, 1, 2, 3, 130, 138, 143  # exit codes
 IN_THREAD = re.compile(r"^Exception in thread .*:\nTraceback", re.M)
-
-
-class Held(RuntimeError):
-    """Another run holds the output."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +153,7 @@ class Runner:
             OSError: if the files cannot be written; earlier ones are whole then.
         """
         self.notebook.parent.mkdir(parents=True, exist_ok=True)
-        with _held(self.notebook):
+        with held(self.notebook):
             began = time.perf_counter()
             self._done = self._execute(seconds)
             took = time.perf_counter() - began
@@ -297,27 +294,6 @@ def _is_error(cell: dict, output: dict) -> bool:
 def _words(output: dict) -> str:
     first = (output.evalue.strip().splitlines() or [""])[0]
     return f"{output.ename}: {first}" if first else output.ename
-
-
-@contextlib.contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Hold an output while it is made; the hold ends with the process, however that ends."""
-    from filelock import FileLock, Timeout
-
-    lock = path.with_name(f".{path.stem}.lock")
-    holder = path.with_name(f".{path.stem}.holder")
-    hold = FileLock(lock, timeout=0)
-    try:
-        hold.acquire()
-    except Timeout:
-        who = holder.read_text(encoding="utf-8") if holder.exists() else "another run"
-        raise Held(f"{path} is being written by {who}. Wait for it, or choose another folder with --out.") from None
-    try:
-        holder.write_text(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}", encoding="utf-8")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        hold.release()
 
 
 def _plain(results: dict) -> dict:

@@ -5,7 +5,8 @@ It knows no widgets and no plots.
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm  # in text: the bars of tqdm.auto leave their widgets in the notebook
 
 from labkit import saving
+from labkit.checkpoints import kept
 from labkit.costs import cost, data_bytes
 from labkit.data import Split
 from labkit.devices import choose, free_bytes
@@ -262,6 +264,7 @@ def train(
     data: tuple | None = None,
     snapshots: int = 0,
     lr_changes: Sequence[tuple[int, float]] = (),
+    checkpoint: str | os.PathLike | None = None,
 ) -> Run | list[Run]:
     """Train, and return the same numbers that the live lab shows.
 
@@ -271,6 +274,8 @@ def train(
         data: A person's own `(x, y)`, split and scaled as the spec says.
         snapshots: How many times along the way the weights are kept, for `run.path`.
         lr_changes: (step, learning rate) for every change on the way.
+        checkpoint: A folder. Where training stands is kept there now and then, and the same call goes on from there
+            after whatever stopped it, to the same numbers; with a larger `steps` it trains on.
 
     Returns:
         A `Run`; for a list, a list in the same order.
@@ -278,6 +283,7 @@ def train(
     Raises:
         ValueError: if a choice, the data or the model cannot be used.
         DoesNotFit: if a run needs more memory than its device has free.
+        Held: if another process trains the same with the same checkpoints.
     """
     specs = list(spec) if isinstance(spec, Iterable) else [spec]
     for each in specs:
@@ -294,7 +300,8 @@ def train(
     with tqdm(total=total, unit="step", delay=2, leave=False, file=_bar_place()) as bar:
         for group in groups:
             trainer = Trainer([specs[place] for place in group], **own)
-            _advance(trainer, changes, bar)
+            with nullcontext() if checkpoint is None else kept(checkpoint, trainer, changes) as offer:
+                _advance(trainer, changes, bar, offer)
             for member, place in enumerate(group):
                 runs[place] = run_of(trainer, member)
     return runs[0] if isinstance(spec, Spec) else runs
@@ -323,10 +330,12 @@ def _groups(key: Spec, places: list[int], own: dict) -> Iterator[list[int]]:
     yield from (places[start : start + many] for start in range(0, len(places), many))
 
 
-def _advance(trainer: Trainer, changes: list[tuple[int, float]], bar: tqdm) -> None:
-    """Train to the end, pausing to move the bar and to change the learning rate."""
-    changes = list(changes)
-    stride = trainer.block * max(1, trainer.total // (LOOKS * trainer.block))  # a CUDA graph replays whole blocks
+def _advance(trainer: Trainer, changes: list[tuple[int, float]], bar: tqdm, offer: Callable | None) -> None:
+    """Train to the end, pausing to move the bar, to change the learning rate and to offer a checkpoint."""
+    changes = [(step, lr) for step, lr in changes if step >= trainer.step]  # earlier ones are made
+    bar.update(trainer.step)
+    looks = 1 if offer else max(1, trainer.total // (LOOKS * trainer.block))
+    stride = trainer.block * looks  # a CUDA graph replays whole blocks
     while not trainer.done:
         while changes and changes[0][0] <= trainer.step:
             trainer.set_lr(changes.pop(0)[1])
@@ -334,6 +343,8 @@ def _advance(trainer: Trainer, changes: list[tuple[int, float]], bar: tqdm) -> N
         steps = stride - before % stride
         trainer.advance(min(steps, changes[0][0] - before) if changes else steps)
         bar.update(trainer.step - before)
+        if offer:
+            offer()
 
 
 def run_of(trainer: Trainer, member: int = 0) -> Run:

@@ -41,7 +41,7 @@ def write(folder: str | os.PathLike, kind: str, tensors: dict[str, Tensor], fact
         save_file(whole, made / f"{kind}.safetensors")
         facts = {"format": FORMAT, **facts}
         digest = _digest(facts, (made / f"{kind}.safetensors").read_bytes())
-        (made / f"{kind}.json").write_text(json.dumps({**facts, "sha256": digest}, indent=1))
+        (made / f"{kind}.json").write_text(_text({**facts, "sha256": digest}))
         if folder.exists():
             os.replace(folder, earlier)
         os.replace(made, folder)
@@ -65,17 +65,22 @@ def read(folder: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor], dict]
 
     folder = Path(folder)
     try:
-        facts = json.loads((folder / f"{kind}.json").read_text())
+        text = (folder / f"{kind}.json").read_text()
+        facts = json.loads(text)
         raw = (folder / f"{kind}.safetensors").read_bytes()
         if facts["format"] != FORMAT:
             raise ValueError(f"it is of format {facts['format']!r} and this labkit reads {FORMAT}")
-        if facts.pop("sha256") != _digest(facts, raw):
+        if text != _text(facts) or facts.pop("sha256") != _digest(facts, raw):
             raise ValueError("its checksum differs")
         return load(raw), facts
     except OSError as error:
         raise ValueError(f"{folder} holds no saved {kind}: {Path(error.filename).name} is missing or shut.") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise ValueError(f"the {kind} in {folder} cannot be read: {error}. Take another copy of it.") from None
+
+
+def _text(facts: dict) -> str:
+    return json.dumps(facts, indent=1)
 
 
 def _digest(facts: dict, raw: bytes) -> str:

@@ -14,7 +14,7 @@ from itertools import islice, product
 from pathlib import Path
 
 from labkit import parameters
-from labkit.execution import put
+from labkit.files import put
 from labkit.reports import FAILED, OK, Runner, fingerprint
 from labkit.spec import CSV
 

@@ -25,6 +25,7 @@ BLOCK_STEPS = 64  # steps prepared at once, at most
 BLOCK_BYTES = 2**22
 GRAPH_WORK = 1e9  # floating-point operations in a step above which launching kernels is not what takes the time
 DATA_COPIES = 4  # of the data at once while they are made, shuffled and scaled
+REMEMBERED = ("step", "seconds", "diverged", "lr_changes", "_block_start")  # what `state` keeps beside tensors
 USABLE = 0.9  # share of the free memory that a run may ask for
 
 
@@ -75,6 +76,7 @@ class Trainer:
         seconds: time spent training, evaluations aside.
         diverged: for each member None, or the step at which its loss was no longer finite.
         own: which of "data" and "model" are a person's own.
+        to_keep: the steps still to come at which the weights are kept, the next one last.
         wants_graph: whether whole blocks of steps are replayed as one CUDA graph; the numbers are the same.
 
     Raises:
@@ -110,7 +112,7 @@ class Trainer:
         self.evaluations: list[tuple[int, Tensor, Tensor]] = []  # (step, test loss (members,), score (members,))
         self.snapshots: list[tuple[int, Tensor]] = []  # (step, theta (members, P))
         ends = max(1, snapshots - 1)
-        self._snapshot_steps = sorted({round(k * self.spec.steps / ends) for k in range(snapshots)}, reverse=True)
+        self.to_keep = sorted({round(k * self.spec.steps / ends) for k in range(snapshots)}, reverse=True)
         self._losses = torch.empty(0, len(self.specs))  # grows by doubling; the first `_recorded` rows are losses
         self._recorded = 0
         self._set_up(model)
@@ -217,7 +219,7 @@ class Trainer:
                 began = time.perf_counter()
                 if self.step >= self._block_start + self.block:
                     self._prepare()
-                stops = end, next_evaluation(self.step), self._block_start + self.block, *self._snapshot_steps[-1:]
+                stops = end, next_evaluation(self.step), self._block_start + self.block, *self.to_keep[-1:]
                 self._train_until(min(stops))
                 self.seconds += time.perf_counter() - began
             self._keep_snapshot()
@@ -320,6 +322,56 @@ class Trainer:
     def _state(self) -> list[Tensor]:
         return [*self.network.state(), *self.optimizer.state]
 
+    # What training goes on from
+
+    def state(self) -> tuple[dict[str, Tensor], dict]:
+        """Return all that training goes on from: tensors, which are the trainer's own, and facts for JSON."""
+        tensors = {f"part.{k}": part for k, part in enumerate((*self._state(), self._previous, self._lr))}
+        tensors |= {f"kept.{member}": theta for member, theta in self._kept.items()}
+        for seed, order in self._orders.items():
+            tensors |= {f"order.{seed}.{k}": part for k, part in enumerate(order.before)}
+        for name, rows in (("look", self.evaluations), ("snapshot", self.snapshots)):
+            tensors |= {f"{name}.{k}.{j}": part for k, (_, *row) in enumerate(rows) for j, part in enumerate(row)}
+        if isinstance(self.initial, nn.Module):  # a person's own weights follow from no seed
+            tensors |= {f"initial.{name}": part for name, part in self.initial.state_dict().items()}
+        facts = {name: getattr(self, name) for name in REMEMBERED}
+        facts |= {"looks": [look[0] for look in self.evaluations], "snapshots": [step for step, _ in self.snapshots]}
+        return tensors | {"losses": self._losses[: self._recorded]}, facts
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict) -> None:
+        """Go on from what `state` returned, of a trainer of the same specs, data and model: the same way to the bit.
+
+        Raises:
+            ValueError: if the state is another architecture's; the trainer is as it was then.
+        """
+        parts = (*self._state(), self._previous, self._lr)
+        try:
+            came = [tensors[f"part.{k}"] for k in range(len(parts))]
+            orders = {order: [tensors[f"order.{seed}.{k}"] for k in (0, 1)] for seed, order in self._orders.items()}
+            kept = {k: tensors[f"kept.{k}"] for k, step in enumerate(facts["diverged"]) if step is not None}
+            looks = [(step, tensors[f"look.{k}.0"], tensors[f"look.{k}.1"]) for k, step in enumerate(facts["looks"])]
+            snapshots = [(step, tensors[f"snapshot.{k}.0"]) for k, step in enumerate(facts["snapshots"])]
+        except KeyError as missing:
+            raise ValueError(f"it has no {missing.args[0]!r}: another architecture's") from None
+        if [part.shape for part in came] != [part.shape for part in parts]:
+            raise ValueError("its weights have other shapes: another architecture's")
+        for part, value in zip(parts, came, strict=True):
+            part.copy_(value)
+        self._kept = {member: theta.to(self.device.device) for member, theta in kept.items()}
+        self.evaluations, self.snapshots = looks, snapshots
+        self.to_keep = [step for step in self.to_keep if step not in facts["snapshots"]]
+        self._losses, self._recorded = tensors["losses"], len(tensors["losses"])
+        if isinstance(self.initial, nn.Module):
+            self.initial.load_state_dict({name: tensors[f"initial.{name}"] for name in self.initial.state_dict()})
+        for name in REMEMBERED:
+            setattr(self, name, facts[name])
+        self.lr_changes = [(step, lr) for step, lr in self.lr_changes]
+        for order, before in orders.items():
+            order.back(*before)
+        self.step, stands = self._block_start, self.step  # the block is laid out again
+        self._prepare()
+        self.step = stands
+
     # Divergence
 
     def _diverge(self, losses: Tensor, first: int, before: list[Tensor], previous: Tensor) -> None:
@@ -408,8 +460,8 @@ class Trainer:
             self.evaluations.append((self.step, loss, score(prediction, y).cpu()))
 
     def _keep_snapshot(self) -> None:
-        if self._snapshot_steps and self._snapshot_steps[-1] == self.step:
-            self.snapshots.append((self._snapshot_steps.pop(), self.network.theta.cpu().clone()))
+        if self.to_keep and self.to_keep[-1] == self.step:
+            self.snapshots.append((self.to_keep.pop(), self.network.theta.cpu().clone()))
 
     def __repr__(self) -> str:
         return f"Trainer: step {self.step:,} of {self.total:,}, {len(self.specs)} members of {self.spec!r}"
@@ -442,9 +494,16 @@ class _Order:
         self._rng = generator(seed, "batches")
         self._samples = samples
         self._left = torch.empty(0, dtype=torch.int64)
+        self.before = (self._rng.get_state(), self._left)  # where the last numbers were taken from
+
+    def back(self, rng: Tensor, left: Tensor) -> None:
+        """Go back to a place of the stream."""
+        self._rng.set_state(rng)
+        self._left = left
 
     def take(self, many: int) -> Tensor:
         """Return the next sample numbers."""  # (many,)
+        self.before = (self._rng.get_state(), self._left)
         parts, have = [self._left], len(self._left)
         while have < many:
             parts.append(torch.randperm(self._samples, generator=self._rng))

@@ -10,8 +10,8 @@ from conftest import ROOT
 import labkit
 
 ORDER = [
-    "spec", "parameters", "costs", "devices", "data", "losses", "optimizers", "network", "training", "pictures",
-    "saving", "runs",
+    "files", "spec", "parameters", "costs", "devices", "data", "losses", "optimizers", "network", "training",
+    "pictures", "saving", "checkpoints", "runs",
     "directions", "stacked", "ground", "landscape", "trails", "curvature", "connect", "signals", "survey",
     "frames", "relief", "charts", "figure", "explorer", "controls", "lookout", "screen", "renderer", "live",
     "pages", "execution", "reports", "index", "sweeps", "bench", "bench_live", "bench_landscape", "doctor", "__main__",

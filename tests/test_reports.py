@@ -15,9 +15,10 @@ import psutil
 import pytest
 
 import labkit
-from labkit import execution, pages, parameters, reports
+from labkit import pages, parameters, reports
 from labkit.__main__ import main
-from labkit.reports import Held, Runner, name_of, report
+from labkit.files import Held, put
+from labkit.reports import Runner, name_of, report
 
 PARAMETERS = 'depth: int = 3  # hidden layers\nname: str = "a"  # what to call it\nseed: int = 0  # the seed'
 RESULTS = '{"depth": depth, "twice": 2 * depth, "diverged": None}'
@@ -222,14 +223,14 @@ def test_a_full_disk_is_said_and_the_earlier_report_is_whole(tmp_path):
 @pytest.mark.parametrize("broken", ["replace", "fsync"])
 def test_a_file_is_written_whole_or_not_at_all(broken, tmp_path, monkeypatch):
     path = tmp_path / "file"
-    execution.put(path, "earlier")
+    put(path, "earlier")
 
     def fail(*of):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, broken, fail)
     with pytest.raises(OSError):
-        execution.put(path, "later")
+        put(path, "later")
     assert path.read_text() == "earlier" and files(tmp_path) == ["file"]
 
 

@@ -1,0 +1,55 @@
+"""Files written whole or not at all, and held by one process at a time; it knows nothing of what is in them."""
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class Held(RuntimeError):
+    """Another process holds the output."""
+
+
+def put(path: Path, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError: if there is no room, or no right to; an earlier file of that name is whole then.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp's files are shut to everybody else
+        os.replace(name, path)
+    except BaseException:  # Ctrl-C too
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold an output while it is made; the hold ends with the process, however that ends.
+
+    Raises:
+        Held: if another process holds it, naming that one.
+    """
+    from filelock import FileLock, Timeout
+
+    holder = path.with_name(f".{path.stem}.holder")
+    hold = FileLock(path.with_name(f".{path.stem}.lock"), timeout=0)
+    try:
+        hold.acquire()
+    except Timeout:
+        who = holder.read_text(encoding="utf-8") if holder.exists() else "another run"
+        raise Held(f"{path} is being written by {who}. Wait for it, or choose another folder.") from None
+    try:
+        holder.write_text(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}", encoding="utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        hold.release()
