@@ -128,7 +128,9 @@ def _engine(done: Execution) -> type:
             options.pop("log_output")
             names = "stdout_file", "stderr_file", "execution_timeout"
             own = {name: value for name, value in options.items() if name not in names}
-            Client(nb_man, kernel_name=kernel_name, startup_timeout=timeout, **own).execute()
+            # what a progress bar wrote over stays written over
+            client = Client(nb_man, kernel_name=kernel_name, startup_timeout=timeout, coalesce_streams=True, **own)
+            client.execute()
 
     return Engine
 

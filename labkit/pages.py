@@ -7,6 +7,7 @@ import copy
 import html
 import json
 import re
+from collections.abc import Sequence
 
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
@@ -14,7 +15,7 @@ PLOTLY, VIEW = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget
 SCRIPT = f"plotly-{get_plotlyjs_version()}.min.js"
 MATH = re.compile(r"\$\$(?P<block>.+?)\$\$|(?<![\\$\w])\$(?P<inline>[^$\n]+?)\$(?!\w)", re.S)
 CODE = re.compile(r"(<pre.*?</pre>|<code.*?</code>|<script.*?</script>)", re.S)
-NO_SCRIPT = "This chart is drawn by JavaScript, which is switched off here."
+NO_SCRIPT = "This chart is drawn by JavaScript, which is switched off here, and there is no still picture of it"
 STYLE = """
 body {font: 16px/1.55 system-ui, sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em; color: #222}
 h1, h2, h3 {line-height: 1.25} a.anchor-link {display: none} img {max-width: 100%}
@@ -29,15 +30,21 @@ td, th {padding: 3px 14px 3px 0; text-align: left; vertical-align: top}
 
 
 def stripped(notebook: dict) -> dict:
-    """Return a copy without widgets, which are dead once their kernel is gone."""
+    """Return a copy without widgets, which are dead once their kernel is gone, and without wiped progress bars."""
     notebook = copy.deepcopy(notebook)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(VIEW, None)
         if "outputs" in cell:
-            cell.outputs = [o for o in cell.outputs if o.output_type in ("stream", "error") or o.data]
+            cell.outputs = [output for output in cell.outputs if _says(output)]
     return notebook
+
+
+def _says(output: dict) -> bool:
+    if output.output_type == "stream":
+        return bool(output.text.strip())
+    return output.output_type == "error" or bool(output.data)
 
 
 def head(banner: str, rows: dict[str, str]) -> str:
@@ -52,25 +59,36 @@ def _cell(text: str) -> str:
     return re.sub(r"[\\`*_{}\[\]$~|]", lambda sign: f"&#{ord(sign[0])};", html.escape(text))
 
 
-def page(notebook: dict, title: str, *, single_file: bool = False) -> str:
+def figures(notebook: dict) -> list[dict]:
+    """Return the plotly figures of an executed notebook, as JSON, in order."""
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
+    return [output.data[PLOTLY] for output in outputs if PLOTLY in output.get("data", {})]
+
+
+def page(
+    notebook: dict, title: str, *, single_file: bool = False, stills: Sequence[str] = (), no_still: str = ""
+) -> str:
     """Return a notebook as an HTML page.
 
     Args:
         notebook: An executed notebook without widgets.
         title: What a browser's tab says.
         single_file: Put plotly.js into the page instead of naming the file beside it.
+        stills: Addresses of pictures that stand in for the first charts where there is no JavaScript.
+        no_still: Why there are none for the rest.
     """
     from nbconvert import HTMLExporter
     from pygments.formatters import HtmlFormatter
 
     shown = copy.deepcopy(notebook)
+    pictures, templates = iter(stills), {}
     charts = 0
     for cell in shown.cells:
         for output in cell.get("outputs", []):
             figure = output.get("data", {}).get(PLOTLY)
             if figure is not None:
                 charts += 1
-                output.data = {"text/html": chart(figure, f"chart-{charts}")}
+                output.data = {"text/html": chart(figure, f"chart-{charts}", templates, next(pictures, ""), no_still)}
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(shown)
     colours = HtmlFormatter().get_style_defs(".highlight")
     return "\n".join(
@@ -78,29 +96,50 @@ def page(notebook: dict, title: str, *, single_file: bool = False) -> str:
             "<!DOCTYPE html>",
             f"<html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>",
             "<meta name='viewport' content='width=device-width'>",
-            f"<style>{STYLE}{colours}</style>{_script(single_file) if charts else ''}</head>",
+            f"<style>{STYLE}{colours}</style>{_script(single_file, templates) if charts else ''}"
+            "<noscript><style>.chart {display: none}</style></noscript></head>",
             f"<body>{with_math(body)}</body></html>",
         ]
     )
 
 
-def _script(single_file: bool) -> str:
+def _script(single_file: bool, templates: dict[str, int]) -> str:
+    """What draws the charts; plotly's templates, which many charts share, stand here once."""
     source = f"<script>{get_plotlyjs()}</script>" if single_file else f"<script src='{SCRIPT}'></script>"
     missing = f"{SCRIPT} is missing: it belongs beside this page, which then shows its charts."
     return (
-        f"{source}<script>window.Plotly || addEventListener('load', () => document.body.prepend({missing!r}))</script>"
+        f"{source}<script>window.Plotly || addEventListener('load', () => document.body.prepend({missing!r}));"
+        f"const templates = [{','.join(templates)}];"
+        "function draw(name, figure) {figure.layout.template = templates[figure.layout.template];"
+        " window.Plotly && Plotly.newPlot(name, figure)}</script>"
     )
 
 
-def chart(figure: dict, name: str) -> str:
-    """Return one plotly figure as HTML that draws itself."""
-    height = figure.get("layout", {}).get("height") or 450
+def chart(figure: dict, name: str, templates: dict[str, int], still: str = "", no_still: str = "") -> str:
+    """Return one plotly figure as HTML that draws itself, or shows a still picture where it cannot.
+
+    Args:
+        figure: It, as JSON.
+        name: What it is called in its page.
+        templates: The page's templates as texts, and the place of each; the figure's joins them.
+        still: The address of the picture.
+        no_still: Why there is none.
+    """
     whole = {"data": [], "layout": {}, "frames": []} | figure | {"config": {"responsive": True}}
-    text = json.dumps(whole).replace("</", "<\\/")  # a name in it must not end the script
+    height = whole["layout"].get("height") or 450
+    template = templates.setdefault(_as_script(whole["layout"].get("template", {})), len(templates))
+    whole["layout"] = whole["layout"] | {"template": template}
+    words = html.escape(f"{NO_SCRIPT}{f' ({no_still})' if no_still else ''}.")
+    instead = f"<img alt='the chart, as a still picture' src='{still}'>" if still else f"<p>{words}</p>"
     return (
-        f"<div id='{name}' style='height: {height}px'></div><noscript>{NO_SCRIPT}</noscript>"
-        f"<script>window.Plotly && Plotly.newPlot('{name}', {text});</script>"
+        f"<noscript>{instead}</noscript><div id='{name}' class='chart' style='height: {height}px'></div>"
+        f"<script>draw('{name}', {_as_script(whole)})</script>"
     )
+
+
+def _as_script(value: dict) -> str:
+    """JSON in a script; a name in it must not end the script."""
+    return json.dumps(value, separators=(",", ":")).replace("</", "<\\/")
 
 
 def with_math(body: str) -> str:

@@ -179,6 +179,7 @@ class Runner:
         import nbformat
 
         from labkit import pages
+        from labkit.stills import stills
 
         done, folder = pages.stripped(self._done.notebook), self.notebook.parent
         done.cells = [cell for cell in done.cells if OURS not in cell.metadata.get("tags", [])]
@@ -191,7 +192,9 @@ class Runner:
         if not self.single_file and not (folder / pages.SCRIPT).exists():
             put(folder / pages.SCRIPT, pages.get_plotlyjs())
         text = nbformat.writes(nbformat.v4.upgrade(done))
-        page = pages.page(done, self.name, single_file=self.single_file)
+        hurry = verdict.code in (INTERRUPTED, TERMINATED)  # somebody waits for the end
+        pictures, why = ([], "the run was stopped") if hurry else stills(pages.figures(done))
+        page = pages.page(done, self.name, single_file=self.single_file, stills=pictures, no_still=why)
         put(self.notebook, text)
         put(self.page, page)
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from labkit.reports import FAILED, OK, Runner, fingerprint
 from labkit.spec import CSV
 
 PATIENCE = 20  # seconds until a scheduler that does not answer is given up
+ALONE = 180  # seconds without any worker until the rest is given up
+POLL = 0.1  # seconds
 AT_ONCE = 4  # runs handed to each worker ahead, so that the scheduler never holds all of a long sweep
 
 
@@ -157,9 +160,11 @@ class Conductor:
             put(self.out / pages.SCRIPT, pages.get_plotlyjs())
         with _client(cluster, workers, len(missing)) as (client, threads):
             jobs = {name: self._job(name, seconds, threads) for name in missing}
+            lost = []
             for name, came in tqdm(_results(client, jobs), total=len(missing), unit="run", desc=self.file.stem):
                 self._keep(name, came)
-            for name in [name for name in missing if self.rows[name].status == "lost"]:
+                lost += [name] if "lost" in came else []
+            for name in lost:
                 for _, came in _results(client, {name: jobs[name]}):  # alone: another run may have killed its worker
                     self._keep(name, came)
 
@@ -178,8 +183,9 @@ class Conductor:
     def _keep(self, name: str, came: dict) -> None:
         """Write the files of a run that came back."""
         row = replace(self.rows[name], again=True)
-        if "lost" in came:
-            self.rows[name] = replace(row, status="lost", reason=came["lost"])
+        reason = came.get("lost") or came.get("missed")
+        if reason:
+            self.rows[name] = replace(row, status="lost", reason=reason)
             return
         put(self.out / f"{name}.ipynb", came["notebook"])
         put(self.out / f"{name}.html", came["page"])
@@ -210,6 +216,7 @@ def work(job: dict) -> dict:
 @contextmanager
 def _client(cluster: str | None, workers: int | None, runs: int) -> Iterator[tuple[object, int | None]]:
     """A Dask client, and how many threads each kernel may have: cores are shared out, a GPU has one run at a time."""
+    import dask
     from distributed import Client, LocalCluster
 
     if cluster is not None:
@@ -225,7 +232,8 @@ def _client(cluster: str | None, workers: int | None, runs: int) -> Iterator[tup
     workers = min(runs, workers or _room())
     threads = max(1, (os.cpu_count() or 1) // workers)
     quiet = {"silence_logs": logging.ERROR, "dashboard_address": None}
-    with LocalCluster(n_workers=workers, threads_per_worker=1, **quiet) as local, Client(local) as client:
+    patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})  # 15 s are few on a busy machine
+    with patient, LocalCluster(n_workers=workers, threads_per_worker=1, **quiet) as local, Client(local) as client:
         yield client, threads
 
 
@@ -252,9 +260,18 @@ def _results(client: object, jobs: dict[str, dict]) -> Iterator[tuple[str, dict]
         return futures
 
     flowing = as_completed(hand_out(AT_ONCE * max(1, len(client.scheduler_info()["workers"]))))
-    for future in flowing:
-        error = future.exception()
-        came = future.result() if error is None else {"lost": f"{type(error).__name__}: {error}"}
-        for more in hand_out(1):
-            flowing.add(more)
-        yield names.pop(future.key), came
+    seen = time.monotonic()
+    while names:
+        for future in flowing.next_batch(block=False):
+            error = future.exception()
+            came = future.result() if error is None else {"lost": f"{type(error).__name__}: {error}"}
+            for more in hand_out(1):
+                flowing.add(more)
+            yield names.pop(future.key), came
+        if client.scheduler_info()["workers"]:
+            seen = time.monotonic()
+        elif time.monotonic() - seen > ALONE:  # Dask itself would wait for ever
+            break
+        time.sleep(POLL)
+    for name in [*names.values(), *(name for name, _ in waiting)]:
+        yield name, {"missed": f"no worker was there for {ALONE} s; run the same command again."}

@@ -14,7 +14,8 @@ ORDER = [
     "pictures", "saving", "checkpoints", "runs",
     "directions", "stacked", "ground", "landscape", "trails", "curvature", "connect", "signals", "survey",
     "frames", "relief", "charts", "figure", "explorer", "controls", "lookout", "screen", "renderer", "live",
-    "pages", "execution", "reports", "index", "sweeps", "bench", "bench_live", "bench_landscape", "doctor", "__main__",
+    "pages", "stills", "execution", "reports", "index", "sweeps",
+    "bench", "bench_live", "bench_landscape", "doctor", "__main__",
 ]  # fmt: skip
 DRAWING = {"plotly", "matplotlib", "PIL"}
 WIDGETS = {"ipywidgets", "anywidget", "IPython", "ipykernel", "traitlets"}

@@ -87,15 +87,40 @@ def test_files_are_named_by_the_notebook_and_its_parameters(good, tmp_path):
 
 def test_widgets_are_gone_and_charts_are_there(good):
     text, page = good.notebook.read_text(), good.page.read_text()
-    assert pages.VIEW not in text and pages.PLOTLY in text and "Plotly.newPlot" in page
+    assert pages.VIEW not in text and pages.PLOTLY in text and "<script>draw('chart-1', " in page
     assert page.count("<\\/script>") == 1 and page.count("</script>") == page.count("<script")
-    assert len(page) < 50_000 and f"src='{pages.SCRIPT}'" in page and "<noscript>" in page
+    assert len(page) < 80_000 and f"src='{pages.SCRIPT}'" in page and "<noscript>" in page
     assert not re.search(r"(src|href)=['\"]?https?:", page)
+
+
+def test_a_progress_bar_leaves_nothing(tmp_path):
+    bar = (
+        "import time\nfrom tqdm import tqdm\nfor k in tqdm(range(5), leave=False, mininterval=0):\n    time.sleep(0.2)"
+    )
+    to_stdout = bar.replace("leave", "file=__import__('sys').stdout, leave")
+    result = made(tmp_path, bar, to_stdout, to_stdout + "\nprint('after it')")
+    cells = nbformat.read(result.notebook, as_version=4).cells[2:-1]
+    assert [[output.text for output in cell.outputs] for cell in cells] == [[], [], ["after it\n"]]
 
 
 def test_a_page_that_travels_alone_holds_plotly(tmp_path):
     result = made(tmp_path, "import plotly.graph_objects as go\ngo.Figure().add_scatter(y=[1])", single_file=True)
     assert len(result.page.read_text()) > 1e6 and files(tmp_path / "out") == [result.page.name, result.notebook.name]
+
+
+def test_a_still_stands_in_where_there_is_no_javascript(good):
+    page = good.page.read_text()
+    assert len(re.findall("<noscript><img alt=.[^>]* src=.data:image/webp;base64,UklGR", page)) == 1
+    assert pages.NO_SCRIPT not in page
+
+
+def test_without_a_chrome_a_plain_word_stands_in(tmp_path, monkeypatch):
+    def missing(**options):
+        raise RuntimeError("Kaleido requires <Chrome>\nand more")
+
+    monkeypatch.setattr("kaleido.Kaleido", missing)
+    page = made(tmp_path, "import plotly.graph_objects as go\ngo.Figure().add_scatter(y=[1])").page.read_text()
+    assert f"<p>{pages.NO_SCRIPT} (RuntimeError: Kaleido requires &lt;Chrome&gt;).</p>" in page and "<img" not in page
 
 
 def test_formulas_need_no_network():

@@ -109,6 +109,17 @@ def test_a_lost_worker_loses_no_run_and_a_run_that_kills_workers_is_named(tmp_pa
     assert [row.status for row in done.rows] == ["lost", "done"] and "KilledWorker" in done.rows[0].reason
 
 
+def test_a_cluster_without_workers_is_given_up_and_says_so(tmp_path, monkeypatch):
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(sweeps, "ALONE", 1)
+    with LocalCluster(n_workers=0, dashboard_address=None, silence_logs=40) as cluster:
+        address = cluster.scheduler_address
+        done = labkit.sweep(written(tmp_path), {"depth": range(1, 7)}, out=tmp_path / "out", cluster=address)
+    assert [row.status for row in done.rows] == ["lost"] * 6 and "no worker was there for 1 s" in done.rows[5].reason
+    assert done.code == 1 and done.index.exists()
+
+
 def test_a_cluster_that_is_not_there_is_said(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sweeps, "PATIENCE", 1)
     code = main(["sweep", str(written(tmp_path)), "-g", "depth", "1", "--cluster", "tcp://127.0.0.1:9"])
