@@ -166,16 +166,22 @@ def descent(r: dict, full: bool) -> Claims:
     yield "Adam's mean against a tenth of momentum's sum: apart by", r["adam_is_momentum"], below(1e-12)
     yield "Adam's first step, in learning rates", [abs(part) for part in r["adam_first_step"]], near(1, 1e-3)
     yield "mean of single samples' gradients against the whole gradient: apart by", r["rows_off"], below(1e-4)
-    yield "share of single samples' gradients that point uphill", r["uphill"], between(0.3, 0.7)
+    yield "share of single samples' gradients that disagree with the whole", r["uphill"], between(1 / 3, 2 / 3)
     yield "arithmetic of a step on 400 samples, in steps on one", r["flops_ratio"], 400.0
     yield "time of a step on 400 samples, in steps on one", r["seconds_ratio"], below(400)
     steps, samples = r["after_1000_steps"], r["after_1000_samples"]
     what = "one at a time over all in a step"
     yield f"test loss after 1,000 samples: {what}", samples["1 sample"] / samples["all samples"], below(0.5)
     yield f"test loss after 1,000 steps: {what}", steps["1 sample"] / steps["all samples"], above(1)
-    yield "places along trainings where the noise scale is estimated", len(r["noise_errors"]), 18 if full else 3
+    small = r["after_1000_small_steps"]
+    for size in ("1 sample", "32 samples"):
+        yield f"the same at a tenth of the rate: {size} over all", small[size] / small["all samples"], near(1, 0.15)
+    slower = small["all samples"] / steps["all samples"]
+    yield "the same, all in a step: at a tenth of the rate over at the rate", slower, above(1)
+    yield "places along trainings where the noise scale is estimated", len(r["noise_errors"]), 18 if full else 4
     scales = [1 + error for error in r["noise_errors"]]
     yield "noise scale from batches of 16 and 256 over the one from all rows", scales, near(1, 0.1)
+    yield "noise scale at step 100 over the one at the start", r["noise_scales"][1] / r["noise_scales"][0], above(3)
     own = r["surface_steps"]
     yield "draws of the race on surfaces", len(own["ravine"]["sgd"]), 3 if full else 1
     for surface, (first, second) in {
@@ -190,10 +196,20 @@ def descent(r: dict, full: bool) -> Claims:
     yield "optimizers that are first on some surface", len(winners), between(2, 4)
     spiral = r["networks"]["spiral"]
     yield "networks in the race", len(r["networks"]), 4 if full else 2
-    ahead = spiral["beats"]["adam"]["sgd"] / spiral["of"]
-    yield "spirals, own learning rates: share of seeds with Adam ahead of SGD", ahead, above(0.89)
+    for name, bar in {"adam": 0.89, "momentum": 0.89, "rmsprop": 0.8}.items():
+        ahead = spiral["beats"][name]["sgd"] / spiral["of"]
+        yield f"spirals, own learning rates: share of seeds with {name} ahead of sgd", ahead, above(bar)
+    low = [spiral["median"][name] / spiral["median"]["momentum"] for name in ("rmsprop", "adam")]
+    yield "spirals: median of rmsprop and of adam over momentum's", low, below(1)
+    hills = r["networks"]["hills"]
+    for name, share in {"sgd": above(0.89), "momentum": above(0.89), "rmsprop": between(0.6, 0.89)}.items():
+        yield f"hills: share of seeds with adam ahead of {name}", hills["beats"]["adam"][name] / hills["of"], share
     won = [name for name, each in r["networks"].items() if each["winner"]]
     yield "networks on which one optimizer is ahead of all others", won, []
+    for rate, first in {0.03: "adam", 0.1: "momentum", 0.3: "sgd"}.items():
+        yield f"spirals, all at {rate}: first", r["first_at"][rate], first
+    goal = labkit.train(Spec(steps=500, optimizer="momentum", lr=0.1, batch_size=128))
+    yield "the goal of the live lab, by momentum at 0.1 on batches of 128", float(goal.score[-1]), above(0.95)
     yield "Adam at a learning rate of 0.1: its test loss in times its best", r["adam_spoiled"], above(5)
     for name, ratios in r["rates"].items():
         yield f"{name.replace(', ', ', κ = ')}: 1 − rate over theory's, three starts", ratios, near(1, 0.05)
@@ -201,8 +217,15 @@ def descent(r: dict, full: bool) -> Claims:
         turned = [b / a for a, b in (each[name] for each in r["rotated"])]
         what = f"κ = 10⁴, 500 steps, three bowls: {name}'s height turned over along the axes"
         yield what, turned, near(1, 1e-9) if name == "sgd" else above(1e10)
+    turned = [each["adam"][1] / each["sgd"][1] for each in r["rotated"]]
+    yield "the same, turned: Adam's height over sgd's", turned, below(0.5)
+    late = [last / each["sgd"][0] for last, each in zip(r["long_run_rate"], r["rotated"], strict=True)]
+    yield "the same: sgd's height at 2/(L+m) over its best of nine rates", late, above(100)
     along, across = r["rotated_2d"]["1000, 0.3"]
     yield "2-D, κ = 1000: Adam's height at 45° over along the axes", across / along, above(1e10)
+    shares = [r["rotated_2d"][f"1000, {rate}"][1] / r["rotated_2d_sgd"]["1000"][1] for rate in (0.1, 0.3)]
+    yield "2-D, κ = 1000, at 45°: Adam's height at 0.1 over gradient descent's", shares[0], above(1)
+    yield "2-D, κ = 1000, at 45°: Adam's height at 0.3 over gradient descent's", shares[1], between(0.1, 1)
     yield "2-D, κ = 100, a good learning rate: Adam's height at 45°", r["rotated_2d"]["100, 0.3"][1], below(1e-12)
     yield "Adam's edge: networks", len(r["edge_late"]), 9 if full else 1
     yield "Adam's edge: sharpness of P⁻¹H × lr / 38 after 100 steps", r["edge_first"], below(0.5)
@@ -241,6 +264,7 @@ def article(r: dict, full: bool) -> Claims:
     default, he = r["first_answers"]["pytorch"], r["first_answers"]["he"]
     yield "first answers, PyTorch's default: std over samples, mean of 10 draws", default["std"], near(0.0015, 0.2)
     yield "first answers, PyTorch's default: |mean| over std", default["mean"] / default["std"], above(30)
+    yield "the same without biases: |mean| over |mean| with them", r["without_biases"][1] / default["mean"], below(0.1)
     yield "first answers, He: std over samples", he["std"], above(0.3)
     yield "last hidden units off for every sample, PyTorch's default", default["off"], near(0.42, 0.15)
     yield "last hidden units off for every sample, He", he["off"], below(0.06)
@@ -252,11 +276,18 @@ def article(r: dict, full: bool) -> Claims:
         values = r["mse"][f"pytorch, sgd {rate}"]
         yield f"SGD at {rate}, 300 steps, PyTorch's default: training mse by seed", values, between(0.9, 1.2)
     yield "SGD at 0.01, 300 steps, He: training mse by seed", r["mse"]["he, sgd 0.01"], below(0.1)
+    began, ended = r["sgd_loss"]
+    yield "SGD at 0.01, 300 steps, default start: share of the loss gone", 1 - ended / began, below(0.05)
+    yield "the same: what is left over the cost of the mean alone", ended / r["mean_alone"], near(1, 0.02)
     at_003 = sorted(r["mse"]["he, sgd 0.03"])
     yield "SGD at 0.03, 300 steps, He: training mse, median of seeds", at_003[len(at_003) // 2], below(0.1)
     yield "learning rate that the default start bears (2 / sharpness)", r["limits"]["pytorch"][0], between(0.3, 1.2)
     yield "learning rate that He's start bears", r["limits"]["he"][0], below(0.01)
+    yield "the same after 10 steps of SGD 0.01", r["landed"], above(0.03)
     yield "the same after 300 steps of SGD 0.01: the edge of stability", r["limits"]["he"][1], near(0.01, 0.3)
+    yield "SGD at 0.03, He, three seeds: the smallest spread of answers", min(r["luck"]), below(1e-3)
+    yield "mended by SGD at 0.2: training mse by seed", r["mse"]["pytorch, sgd 0.2"], below(0.3)
+    yield "its test R², by seed", r["r2"]["pytorch, sgd 0.2"], above(0.3)
     yield "mended by Adam 0.001: training mse by seed", r["mse"]["pytorch, adam 0.001"], below(0.1)
     yield "mended by shortcuts, SGD 0.01: training mse by seed", r["mse"]["pytorch, sgd 0.01, residual"], below(0.5)
     yield "He and shortcuts, SGD 0.01: seeds that do not diverge", r["r2"]["he, sgd 0.01, residual"], []
@@ -265,6 +296,10 @@ def article(r: dict, full: bool) -> Claims:
     yield "test R² of Adam from He's start, by seed", r["r2"]["he, adam 0.001"], below(0.5)
     yield "He, SGD 0.01: weights moved, as a share of their first length", r["moved"]["he, sgd 0.01"], below(0.1)
     yield "default start, Adam: the same", r["moved"]["pytorch, adam 0.001"], above(0.3)
+    start = {init: first for init, (first, _) in r["lengths"].items()}
+    yield "first length of He's weights over the default's", start["he"] / start["pytorch"], near(2.45, 0.1)
+    way = {init: moved for init, (_, moved) in r["lengths"].items()}
+    yield "Adam: way from the default start over the way from He's", way["pytorch"] / way["he"], between(1, 2.5)
     yield "plane at the default start: highest over lowest loss", r["flat"]["pytorch: at the start"], below(1.5)
     yield "the same after 300 steps of SGD 0.01", r["flat"]["pytorch: after sgd 0.01"], below(1.5)
     yield "the same after Adam", r["flat"]["pytorch: after adam"], above(100)
@@ -273,7 +308,12 @@ def article(r: dict, full: bool) -> Claims:
     largest, linear = table["512 … 16"], table["linear"]
     costs = [largest["parameters"], largest["flops"]]
     yield "its last row: parameters, FLOPs at batch 128", costs, [699_905, 402_534_400]
-    yield "1,500 samples: test mse of the linear model, by seed", linear["test"], below(0.35)
+    yield "1,500 samples, 300 steps: test mse of the linear model, by seed", linear["test"], below(0.35)
+    solved = r["least_squares"]
+    yield "the same solved to its end, by seed", solved[1], between(0.36, 0.45)
+    medians = [statistics.median(tests) for tests in (solved[1], largest["test"])]
+    yield "its median over the widest funnel's", medians[0] / medians[1], above(1)
+    yield "four times the samples: test mse of least squares, by seed", solved[4], between(0.13, 0.19)
     others = [value for name, row in table.items() if name != "linear" for value in row["test"]]
     yield "every funnel over the linear model's worst seed", [value / max(linear["test"]) for value in others], above(1)
     shares = [value / min(table["16"]["test"]) for value in largest["test"]]
