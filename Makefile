@@ -10,7 +10,7 @@ ifneq ($(READY),yes)
 .PHONY: $(STAMP)
 endif
 
-.PHONY: help lab test evidence bench reset clean
+.PHONY: help lab test evidence faults bench reset clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,9 @@ test: $(STAMP) ## check style and run every test
 
 evidence: $(STAMP) ## run every notebook in full and print what it claims, what is expected and what was measured
 	$(PY) tests/evidence.py
+
+faults: $(STAMP) ## inject real faults by the hundred into reports, sweeps and trainings, and print what held
+	$(PY) tests/campaign.py
 
 bench: $(STAMP) ## measure the lab against plain PyTorch on this machine
 	$(PY) -m labkit bench

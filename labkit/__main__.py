@@ -11,6 +11,8 @@ from labkit.reports import FAILED, HELD, INTERRUPTED, REFUSED, Runner
 from labkit.spec import nearest
 from labkit.sweeps import Conductor, grid_of
 
+GUARD = "\0"  # no word of a command line holds one
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that complains in one line."""
@@ -33,8 +35,9 @@ def _bench(options: argparse.Namespace) -> int:
     from labkit.bench import bench
     from labkit.bench_landscape import landscape_rows
     from labkit.bench_live import live_rows
+    from labkit.bench_reports import report_rows
 
-    return bench(landscape_rows, live_rows, quick=options.quick)
+    return bench(landscape_rows, report_rows, live_rows, quick=options.quick)
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -42,6 +45,7 @@ def _report(options: argparse.Namespace) -> int:
         source = parameters.load(options.notebook)
         if options.help_notebook:
             return _tell(parameters.declared(source))
+        _once(options.p)
         chosen = parameters.checked(source, dict(options.p), typed=False)
     except ValueError as refusal:
         print(f"labkit report: {refusal}", file=sys.stderr)
@@ -61,6 +65,7 @@ def _report(options: argparse.Namespace) -> int:
 def _sweep(options: argparse.Namespace) -> int:
     try:
         source = parameters.load(options.notebook)
+        _once(options.p, options.g)
         runs = grid_of(dict(options.p), {name: _listed(text) for name, text in options.g})
         chosen = [parameters.checked(source, run, typed=False) for run in runs]
     except ValueError as refusal:
@@ -99,13 +104,43 @@ def _positive(text: str) -> float:
     return seconds
 
 
+def _workers(text: str) -> int:
+    """A number of workers from 1."""
+    workers = int(text)
+    if not 1 <= workers <= 10_000:
+        raise ValueError
+    return workers
+
+
+def _once(*given: Sequence[Sequence[str]]) -> None:
+    """Refuse a name that is given twice: one of the values would be lost without a word."""
+    names = [name for pairs in given for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name} is given {names.count(name)} times; give it once.")
+
+
+def _guarded(words: Sequence[str]) -> list[str]:
+    """Mark the two words after -p and -g, so that -inf is their value and no option."""
+    marked, left = [], 0
+    for word in words:
+        marked.append(GUARD + word if left else word)
+        left = left - 1 if left else 2 * (word in ("-p", "-g"))
+    return marked
+
+
+def _unguarded(word: str) -> str:
+    return word.removeprefix(GUARD)
+
+
 def _parser() -> tuple[Parser, list[str]]:
     """Make the parser; return it and the names of the commands."""
     parser = Parser(prog="labkit", description="Choose a network, train it live, look at what it learned.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     runs = argparse.ArgumentParser(add_help=False)  # what a report and a sweep have in common
     runs.add_argument("notebook", metavar="NOTEBOOK", type=Path)
-    runs.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
+    pairs = {"nargs": 2, "action": "append", "type": _unguarded}
+    runs.add_argument("-p", **pairs, default=[], metavar=("NAME", "VALUE"), help="a parameter")
     runs.add_argument("--out", type=Path, default=Path("reports"), metavar="FOLDER", help="where to (reports)")
     runs.add_argument("--seconds", type=_positive, metavar="S", help="the most that a run may take")
     report = commands.add_parser("report", parents=[runs], help="run a notebook without a person, keep what came out")
@@ -113,9 +148,9 @@ def _parser() -> tuple[Parser, list[str]]:
     report.add_argument("--help-notebook", action="store_true", help="list the notebook's parameters")
     report.set_defaults(run=_report)
     sweep = commands.add_parser("sweep", parents=[runs], help="many reports over a grid, and a page that compares them")
-    sweep.add_argument("-g", nargs=2, action="append", required=True, metavar=("NAME", "V1,V2"), help="values to try")
+    sweep.add_argument("-g", **pairs, required=True, metavar=("NAME", "V1,V2"), help="values to try")
     where = sweep.add_mutually_exclusive_group()
-    where.add_argument("--workers", type=int, metavar="N", help="runs at once on this machine")
+    where.add_argument("--workers", type=_workers, metavar="N", help="runs at once on this machine")
     where.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, such as tcp://host:8786")
     sweep.set_defaults(run=_sweep)
     doctor = commands.add_parser("doctor", help="what this machine has, what the lab will use, and why")
@@ -137,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = nearest(words[0], commands)
         print(f"labkit: no command {words[0]!r}.{hint} There is {', '.join(commands)}.", file=sys.stderr)
         return 2
-    options = parser.parse_args(words)
+    options = parser.parse_args(_guarded(words))
     try:
         return options.run(options)
     except KeyboardInterrupt:

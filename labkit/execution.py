@@ -81,6 +81,7 @@ def execute(
         "autosave_cell_every": 1,
         "start_timeout": 300,
         "iopub_timeout": 60,
+        "extra_arguments": ["--log-level=CRITICAL"],  # a kernel that is stopped complains of its sockets
         "kernel_manager_class": _manager(),
         "timeout_func": lambda cell: max(1, until - time.monotonic()) if until else None,
     }
@@ -128,9 +129,7 @@ def _engine(done: Execution) -> type:
             options.pop("log_output")
             names = "stdout_file", "stderr_file", "execution_timeout"
             own = {name: value for name, value in options.items() if name not in names}
-            # what a progress bar wrote over stays written over
-            client = Client(nb_man, kernel_name=kernel_name, startup_timeout=timeout, coalesce_streams=True, **own)
-            client.execute()
+            Client(nb_man, kernel_name=kernel_name, startup_timeout=timeout, **own).execute()
 
     return Engine
 
@@ -152,18 +151,28 @@ class Parts:
         return path.removeprefix(PART)
 
 
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
+def _signals() -> contextlib.AbstractContextManager:
     """Turn SIGTERM into an exception, so that what is finished is written and the kernel is ended."""
 
     def end(number: int, frame: object) -> None:
         raise Terminated
 
+    return _handled({signal.SIGTERM: end})
+
+
+def undisturbed() -> contextlib.AbstractContextManager:
+    """Let neither Ctrl-C nor SIGTERM come between, for the seconds in which a report is written."""
+    return _handled(dict.fromkeys((signal.SIGINT, signal.SIGTERM), signal.SIG_IGN))
+
+
+@contextlib.contextmanager
+def _handled(handlers: dict) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # Python tells signals to that one alone
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

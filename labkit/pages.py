@@ -37,8 +37,22 @@ def stripped(notebook: dict) -> dict:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(VIEW, None)
         if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if _says(output)]
+            cell.outputs = [output for output in _joined(cell.outputs) if _says(output)]
     return notebook
+
+
+def _joined(outputs: list) -> list:
+    """Join texts that came in pieces, and drop what was written over: every stage of a progress bar but the last."""
+    joined: list = []
+    for output in outputs:
+        if output.output_type == "stream" and joined and joined[-1].get("name") == output.name:
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    for output in joined:
+        if output.output_type == "stream":
+            output.text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in output.text.split("\n"))
+    return joined
 
 
 def _says(output: dict) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from labkit import parameters
-from labkit.execution import OURS, Execution, execute
+from labkit.execution import OURS, Execution, execute, undisturbed
 from labkit.files import held, put
 
 MEANT = "raises-exception"  # tag of a cell that is to fail
@@ -158,8 +158,9 @@ class Runner:
             self._done = self._execute(seconds)
             took = time.perf_counter() - began
             verdict, results = self._judge(seconds), self._results()
-            self._finish(verdict, results, took)
-            self._part.unlink(missing_ok=True)
+            with undisturbed():
+                self._finish(verdict, results, took)
+                self._part.unlink(missing_ok=True)
         return Report(self.notebook, self.page, verdict, self.values, results, took)
 
     @property

@@ -297,7 +297,7 @@ def train(
     groups = [group for key, places in alike.items() for group in _groups(key, places, own)]
     runs: list[Run | None] = [None] * len(specs)
     total = sum(specs[group[0]].steps for group in groups)
-    with tqdm(total=total, unit="step", delay=2, leave=False, file=_bar_place()) as bar:
+    with tqdm(total=total, unit="step", delay=2, leave=False, file=bar_place()) as bar:
         for group in groups:
             trainer = Trainer([specs[place] for place in group], **own)
             with nullcontext() if checkpoint is None else kept(checkpoint, trainer, changes) as offer:
@@ -307,7 +307,7 @@ def train(
     return runs[0] if isinstance(spec, Spec) else runs
 
 
-def _bar_place() -> TextIO:
+def bar_place() -> TextIO:
     """Where a bar goes; a notebook would leave an empty box of errors behind one on stderr."""
     return sys.stdout if "ipykernel" in sys.modules else sys.stderr
 

@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice, product
@@ -155,17 +155,19 @@ class Conductor:
         from tqdm import tqdm
 
         from labkit import pages
+        from labkit.runs import bar_place
 
         if not (self.out / pages.SCRIPT).exists():
             put(self.out / pages.SCRIPT, pages.get_plotlyjs())
         with _client(cluster, workers, len(missing)) as (client, threads):
             jobs = {name: self._job(name, seconds, threads) for name in missing}
             lost = []
-            for name, came in tqdm(_results(client, jobs), total=len(missing), unit="run", desc=self.file.stem):
+            bar = {"total": len(missing), "unit": "run", "desc": self.file.stem, "file": bar_place()}
+            for name, came in tqdm(results(client, jobs), **bar):
                 self._keep(name, came)
                 lost += [name] if "lost" in came else []
             for name in lost:
-                for _, came in _results(client, {name: jobs[name]}):  # alone: another run may have killed its worker
+                for _, came in results(client, {name: jobs[name]}):  # alone: another run may have killed its worker
                     self._keep(name, came)
 
     def _job(self, name: str, seconds: float | None, threads: int | None) -> dict:
@@ -246,8 +248,14 @@ def _room() -> int:
     return torch.cuda.device_count() if "cuda" in available() else max(1, os.cpu_count() or 1)
 
 
-def _results(client: object, jobs: dict[str, dict]) -> Iterator[tuple[str, dict]]:
-    """Hand out the jobs, a few ahead of the workers, and yield what comes back, or why nothing does."""
+def results(client: object, jobs: dict[str, dict], task: Callable = work) -> Iterator[tuple[str, dict]]:
+    """Hand out jobs, a few ahead of the workers, and yield the name of each with what comes back, or why nothing does.
+
+    Args:
+        client: A Dask client.
+        jobs: What to do, by name.
+        task: Who does it, on a worker.
+    """
     from distributed import as_completed
 
     waiting = iter(jobs.items())
@@ -255,7 +263,7 @@ def _results(client: object, jobs: dict[str, dict]) -> Iterator[tuple[str, dict]
 
     def hand_out(many: int) -> list:
         taken = list(islice(waiting, many))
-        futures = [client.submit(work, job, pure=False) for _, job in taken]
+        futures = [client.submit(task, job, pure=False) for _, job in taken]
         names.update({future.key: name for future, (name, _) in zip(futures, taken, strict=True)})
         return futures
 

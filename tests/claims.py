@@ -324,6 +324,19 @@ def article(r: dict, full: bool) -> Claims:
     yield "nothing diverged in the article's own setting", r["diverged"], None
 
 
+def own_experiment(r: dict, full: bool) -> Claims:
+    yield "the example's samples", (r["example"], r["samples"]), (True, 442)
+    yield "seeds", len(r["scores"]["0"]), 20 if full else 10
+    yield "test R² of the linear model, mean of seeds", statistics.mean(r["scores"]["0"]), between(0.42, 0.54)
+    yield "two hidden layers over it, same cut", r["gains"]["2"], between(-0.7, -0.3)
+    yield "the same in standard errors of the mean", r["gains"]["2"] / r["errors"]["2"], below(-4)
+    yield "one hidden layer, in standard errors", r["gains"]["1"] / r["errors"]["1"], below(-3)
+    yield "the solution's test R² below the linear model's", r["solution_short"], between(-0.03, 0.03)
+    yield "live and plain are the same numbers", r["live_equals_plain"], True
+    yield "runs of the sweep that are done", r["swept"], 4
+    yield "runs that the second call executed", r["again"], 0
+
+
 CLAIMS = {
     "00_start_here": start_here,
     "01_playground": playground,
@@ -332,4 +345,5 @@ CLAIMS = {
     "04_gradient_descent_to_adam": descent,
     "05_loss_landscapes": landscapes,
     "06_the_article_network": article,
+    "12_your_own_experiment": own_experiment,
 }

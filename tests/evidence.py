@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from claims import CLAIMS, holds
-from executed import Report
+from executed import Report, apart
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 SECONDS = 1800  # for one notebook
@@ -31,7 +31,9 @@ def run(name: str, folder: Path) -> tuple[str, list[str], bool]:
     """Run one notebook in full; return its name, the lines of its table, and whether all of it holds."""
     began = time.perf_counter()
     try:
-        results = Report(FOLDER / f"{name}.ipynb", folder / f"{name}.ipynb", {"full": True}, FOLDER, SECONDS)
+        source = FOLDER / f"{name}.ipynb"
+        choices = {"full": True, **apart(source, folder)}
+        results = Report(source, folder / f"{name}.ipynb", choices, FOLDER, SECONDS)
         found = list(CLAIMS[name](results.check().results(), True))
     except Exception as error:
         return name, [f"BROKEN: {type(error).__name__}: {error}"], False

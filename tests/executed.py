@@ -8,9 +8,16 @@ import sys
 
 import nbformat
 
+from labkit.parameters import declared, load
+
 
 def tagged(notebook, tag):
     return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
+
+
+def apart(source, folder):
+    """What keeps the files that a notebook writes out of the lab, and makes it write them anew."""
+    return {"out": str(folder / "written")} if "out" in declared(load(source)) else {}
 
 
 class Report:

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+TESTS = Path(__file__).parent
 SCRIPT = """
 import os, signal, sys, warnings
 sys.path.insert(0, {tests!r})
@@ -67,12 +69,20 @@ def train(case, folder=None, weights=0):
     return labkit.train(spec, checkpoint=folder, **given)
 
 
-def kill(tests, case, folder, bomb):
+def kill(case, folder, bomb):
     """Train in another process until the bomb goes off."""
-    script = SCRIPT.format(tests=str(tests), case=case, folder=str(folder), bomb=bomb)
+    script = SCRIPT.format(tests=str(TESTS), case=case, folder=str(folder), bomb=bomb)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == -signal.SIGKILL, (done.returncode, done.stderr[-2000:])
     assert os.listdir(folder)
+
+
+def resumed(case, rng, folder):
+    """Kill a training at a random step, or while it writes, and let it go on: to the same numbers."""
+    folder.mkdir()
+    bombs = [AT_STEP.format(step=rng.randrange(130, 2900)), WHILE_WRITING.format(writes=rng.randrange(2, 20))]
+    kill(case, folder, rng.choice(bombs))
+    assert numbers(train(case, folder, weights=1)) == numbers(train(case)), f"{case} went on to other numbers"
 
 
 def numbers(runs):

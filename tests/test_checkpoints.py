@@ -8,15 +8,12 @@ import killed
 import mutated
 import pytest
 import torch
-from conftest import ROOT
 from torch import nn
 
 import labkit
 from labkit import checkpoints, saving
 from labkit.files import Held
 from labkit.training import Trainer
-
-TESTS = ROOT / "tests"
 
 
 @pytest.fixture
@@ -40,13 +37,13 @@ def steps_in(folder):
 @pytest.mark.parametrize("case", killed.cases())
 def test_a_training_killed_at_a_step_goes_on_to_the_same_numbers(case, tmp_path):
     whole = killed.numbers(killed.train(case))
-    killed.kill(TESTS, case, tmp_path, killed.AT_STEP.format(step=random.Random(case).randrange(200, 2900)))
+    killed.kill(case, tmp_path, killed.AT_STEP.format(step=random.Random(case).randrange(200, 2900)))
     assert killed.numbers(killed.train(case, tmp_path, weights=1)) == whole
     assert killed.numbers(killed.train(case, tmp_path, weights=2)) == whole  # all is done: it is read back
 
 
 def test_a_training_killed_while_it_writes_goes_on_from_the_checkpoint_before(tmp_path):
-    killed.kill(TESTS, "adam", tmp_path, killed.WHILE_WRITING.format(writes=6))
+    killed.kill("adam", tmp_path, killed.WHILE_WRITING.format(writes=6))
     assert steps_in(tmp_path) == [256, 320] and list(tmp_path.glob("*/.step-*"))
     assert killed.numbers(killed.train("adam", tmp_path)) == killed.numbers(killed.train("adam"))
     assert not list(tmp_path.glob("*/.step-*"))
@@ -130,16 +127,20 @@ def test_a_trainer_that_refuses_a_state_is_as_it_was():
 # Nothing damaged is loaded
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory):
+def kept_in(folder):
     """A spec, its checkpoints after a whole training, and its numbers."""
-    folder, spec = tmp_path_factory.mktemp("kept"), labkit.Spec(steps=200, width=4, depth=1, device="cpu")
+    spec = labkit.Spec(steps=200, width=4, depth=1, device="cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints, "PAUSE", 0.0)
         patch.setattr(checkpoints, "SHARE", float("inf"))
         run = labkit.train(spec, checkpoint=folder)
     run.save(folder / "run")
     return spec, folder, killed.numbers(run)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return kept_in(tmp_path_factory.mktemp("kept"))
 
 
 def mutate(kept, place, number):

@@ -15,7 +15,7 @@ ORDER = [
     "directions", "stacked", "ground", "landscape", "trails", "curvature", "connect", "signals", "survey",
     "frames", "relief", "charts", "figure", "explorer", "controls", "lookout", "screen", "renderer", "live",
     "pages", "stills", "execution", "reports", "index", "sweeps",
-    "bench", "bench_live", "bench_landscape", "doctor", "__main__",
+    "bench", "bench_live", "bench_landscape", "bench_reports", "doctor", "__main__",
 ]  # fmt: skip
 DRAWING = {"plotly", "matplotlib", "PIL"}
 WIDGETS = {"ipywidgets", "anywidget", "IPython", "ipykernel", "traitlets"}

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import evidence
 import nbformat
+import numpy as np
 import pytest
 from claims import CLAIMS, FALLING, RISING, below, between, holds, near
-from executed import Report, tagged
+from executed import Report, apart, tagged
+from sklearn.datasets import load_iris
 
 import labkit
 from labkit.pages import PLOTLY
@@ -118,6 +120,10 @@ OTHER = {
     ),
     "ten classes downhill": ("04_gradient_descent_to_adam", {"dataset": "digits", "steps": 60}),
     "few samples": ("06_the_article_network", {"samples": 300, "steps": 20}),
+    "a table of classes": (
+        "12_your_own_experiment",
+        {"dataset": "csv:iris.csv", "loss": "cross_entropy", "width": 8, "steps": 200, "out": "classes"},
+    ),
     "no outliers": ("03_loss_functions", {"outliers": 0.0, "samples": 100, "depth": 1, "steps": 300}),
 }
 COUNTED = ("01_playground", "05_loss_landscapes")  # whose results count the parameters of the spec as it was given
@@ -127,8 +133,11 @@ COUNTED = ("01_playground", "05_loss_landscapes")  # whose results count the par
 def reports(tmp_path_factory):
     """Every report of this file, being made two at a time: name → a future of it."""
     folder = tmp_path_factory.mktemp("reports")
+    table = load_iris()
+    np.savetxt(folder / "iris.csv", np.column_stack([table.data, table.target]), delimiter=",")
     pool = ThreadPoolExecutor(2)
-    jobs = {name: (FOLDER / f"{name}.ipynb", {}, FOLDER) for name in reversed(NOTEBOOKS)}
+    sources = {name: FOLDER / f"{name}.ipynb" for name in reversed(NOTEBOOKS)}
+    jobs = {name: (source, apart(source, folder), FOLDER) for name, source in sources.items()}
     jobs |= {name: (FOLDER / f"{source}.ipynb", choices, folder) for name, (source, choices) in OTHER.items()}
     jobs["identical"] = (written(folder / "tiny.ipynb", IDENTICAL), {}, folder)
     jobs["hidden"] = (written(folder / "broken.ipynb", HIDDEN), {}, folder)

@@ -6,33 +6,19 @@ import re
 import resource
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
+from faults import RESULTS, command, written
 
 import labkit
 from labkit import pages, parameters, reports
 from labkit.__main__ import main
 from labkit.files import Held, put
 from labkit.reports import Runner, name_of, report
-
-PARAMETERS = 'depth: int = 3  # hidden layers\nname: str = "a"  # what to call it\nseed: int = 0  # the seed'
-RESULTS = '{"depth": depth, "twice": 2 * depth, "diverged": None}'
-
-
-def written(folder, *cells, results=RESULTS):
-    """A small notebook: its parameters, some cells, its results."""
-    sources = [PARAMETERS, *cells, results]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-    notebook.cells[0].metadata.tags, notebook.cells[-1].metadata.tags = ["parameters"], ["results"]
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    path = folder / "small.ipynb"
-    nbformat.write(notebook, path)
-    return path
 
 
 def made(folder, *cells, values=None, results=RESULTS, **more):
@@ -73,7 +59,7 @@ def test_the_top_names_parameters_versions_seed_and_the_command_and_takes_nothin
     said = top(good)
     for words in ("small.ipynb", "depth 4", "python", "labkit report", "--out", "&lt;b&gt;", "&#96;", "&#124;"):
         assert words in said
-    assert "<b>" not in said and "labkit-banner" not in said
+    assert "<b>" not in said and "labkit-banner" not in said and "⚠" not in good.page.read_text()
 
 
 def test_files_are_named_by_the_notebook_and_its_parameters(good, tmp_path):
@@ -155,7 +141,7 @@ def test_what_went_wrong_is_said(fault, tmp_path):
     verdict = result.verdict
     assert (verdict.code, verdict.status, verdict.cell, verdict.missing) == (code, status, cell, missing)
     assert words in verdict.reason
-    assert "labkit-banner" in top(result) and "labkit-banner" in result.page.read_text()
+    assert "labkit-banner" in top(result) and "⚠" in result.page.read_text()
     assert (f"{missing} of its code cells did not run" in top(result)) == (missing > 0)
     assert nbformat.read(result.notebook, as_version=4).metadata.labkit.status == status
     assert files(tmp_path / "out") == sorted([result.page.name, result.notebook.name, pages.SCRIPT])
@@ -175,10 +161,6 @@ def test_results_that_report_a_divergence_make_the_report_fail(tmp_path):
 
 
 # Nothing is lost
-
-
-def command(path, out, *more):
-    return [sys.executable, "-m", "labkit", "report", str(path), "--out", str(out), *more]
 
 
 def ended(process, number, marker):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from test_reports import written
+from faults import written
 
 import labkit
 from labkit import index, sweeps
