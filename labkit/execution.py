@@ -6,6 +6,7 @@ It judges nothing: it gives back the notebook, what ended the run before its tim
 import ast
 import contextlib
 import copy
+import logging
 import os
 import signal
 import threading
@@ -73,6 +74,7 @@ def execute(
     engine = f"labkit-{id(done)}"  # of this run alone: a worker may have several
     papermill_engines.register(engine, _engine(done))
     papermill_io.register(PART, Parts())
+    logging.getLogger("asyncio").addFilter(_is_news)
     address = f"{PART}{part.absolute()}".replace("{", "{{").replace("}", "}}")  # papermill formats paths
     until = time.monotonic() + seconds if seconds else None
     options = {
@@ -93,6 +95,11 @@ def execute(
         finally:
             del papermill_engines._engines[engine]
     return done
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether asyncio says more than that nobody waits for a cell any longer: the verdict says why."""
+    return "async_execute_cell" not in record.getMessage()
 
 
 def _manager() -> type:

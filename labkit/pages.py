@@ -16,6 +16,7 @@ SCRIPT = f"plotly-{get_plotlyjs_version()}.min.js"
 MATH = re.compile(r"\$\$(?P<block>.+?)\$\$|(?<![\\$\w])\$(?P<inline>[^$\n]+?)\$(?!\w)", re.S)
 CODE = re.compile(r"(<pre.*?</pre>|<code.*?</code>|<script.*?</script>)", re.S)
 NO_SCRIPT = "This chart is drawn by JavaScript, which is switched off here, and there is no still picture of it"
+WIDGET = "Controls stand here in JupyterLab; a report has none."
 STYLE = """
 body {font: 16px/1.55 system-ui, sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em; color: #222}
 h1, h2, h3 {line-height: 1.25} a.anchor-link {display: none} img {max-width: 100%}
@@ -35,7 +36,9 @@ def stripped(notebook: dict) -> dict:
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            output.get("data", {}).pop(VIEW, None)
+            data = output.get("data", {})
+            if data.pop(VIEW, None) and set(data) == {"text/plain"}:
+                data["text/plain"] = WIDGET
         if "outputs" in cell:
             cell.outputs = [output for output in _joined(cell.outputs) if _says(output)]
     return notebook
