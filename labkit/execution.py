@@ -79,6 +79,8 @@ def execute(
     until = time.monotonic() + seconds if seconds else None
     options = {
         "engine_name": engine,
+        "kernel_name": source.metadata.get("kernelspec", {}).get("name", "python3"),
+        "language": "python",  # of the cell with the parameters
         "progress_bar": False,
         "autosave_cell_every": 1,
         "start_timeout": 300,

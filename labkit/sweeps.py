@@ -6,6 +6,7 @@ A worker needs the package alone: the notebook and a csv travel there as bytes, 
 import json
 import logging
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from labkit.spec import CSV
 
 PATIENCE = 20  # seconds until a scheduler that does not answer is given up
 ALONE = 180  # seconds without any worker until the rest is given up
-POLL = 0.1  # seconds
+POLL = 0.02  # seconds
 AT_ONCE = 4  # runs handed to each worker ahead, so that the scheduler never holds all of a long sweep
 
 
@@ -233,10 +234,23 @@ def _client(cluster: str | None, workers: int | None, runs: int) -> Iterator[tup
         return
     workers = min(runs, workers or _room())
     threads = max(1, (os.cpu_count() or 1) // workers)
-    quiet = {"silence_logs": logging.ERROR, "dashboard_address": None}
+    options = {"n_workers": workers, "threads_per_worker": 1, "silence_logs": logging.ERROR, "dashboard_address": None}
     patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})  # 15 s are few on a busy machine
-    with patient, LocalCluster(n_workers=workers, threads_per_worker=1, **quiet) as local, Client(local) as client:
+    with patient, _unread_script(), LocalCluster(**options) as local, Client(local) as client:
         yield client, threads
+
+
+@contextmanager
+def _unread_script() -> Iterator[None]:
+    """Keep new processes from running the script that called: multiprocessing would, to find what it defines."""
+    main = sys.modules["__main__"].__dict__
+    hidden = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main.pop("__file__", None)
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.update(hidden)
 
 
 def _room() -> int:
@@ -268,18 +282,21 @@ def results(client: object, jobs: dict[str, dict], task: Callable = work) -> Ite
         return futures
 
     flowing = as_completed(hand_out(AT_ONCE * max(1, len(client.scheduler_info()["workers"]))))
-    seen = time.monotonic()
+    looked = seen = time.monotonic()
     while names:
-        for future in flowing.next_batch(block=False):
+        done = flowing.next_batch(block=False)
+        for future in done:
             error = future.exception()
             came = future.result() if error is None else {"lost": f"{type(error).__name__}: {error}"}
             for more in hand_out(1):
                 flowing.add(more)
             yield names.pop(future.key), came
-        if client.scheduler_info()["workers"]:
-            seen = time.monotonic()
-        elif time.monotonic() - seen > ALONE:  # Dask itself would wait for ever
+        time.sleep(0 if done else POLL)
+        if time.monotonic() - looked < 1:
+            continue
+        looked = time.monotonic()
+        seen = looked if client.scheduler_info()["workers"] else seen
+        if looked - seen > ALONE:  # Dask itself would wait for ever
             break
-        time.sleep(POLL)
     for name in [*names.values(), *(name for name, _ in waiting)]:
         yield name, {"missed": f"no worker was there for {ALONE} s; run the same command again."}

@@ -90,6 +90,14 @@ def test_a_progress_bar_leaves_nothing(tmp_path):
     assert [[output.text for output in cell.outputs] for cell in cells] == [[], [], ["after it\n"]]
 
 
+def test_a_notebook_that_names_no_kernel_is_run_by_python(tmp_path):
+    path = written(tmp_path)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata = {}
+    nbformat.write(notebook, path)
+    assert report(path, {"depth": 5}, out=tmp_path / "out").results["twice"] == 10
+
+
 def test_a_page_that_travels_alone_holds_plotly(tmp_path):
     result = made(tmp_path, "import plotly.graph_objects as go\ngo.Figure().add_scatter(y=[1])", single_file=True)
     assert len(result.page.read_text()) > 1e6 and files(tmp_path / "out") == [result.page.name, result.notebook.name]

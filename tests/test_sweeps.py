@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -107,6 +109,17 @@ def test_a_lost_worker_loses_no_run_and_a_run_that_kills_workers_is_named(tmp_pa
     path = written(tmp_path, f"{parent}\nif depth == 1:\n    worker.kill()", results='{"depth": depth}')
     done = labkit.sweep(path, {"depth": [1, 2]}, out=tmp_path / "out", workers=1)
     assert [row.status for row in done.rows] == ["lost", "done"] and "KilledWorker" in done.rows[0].reason
+
+
+def test_a_script_needs_no_guard(tmp_path):
+    path = written(tmp_path)
+    sweep = f"print(labkit.sweep({str(path)!r}, {{'depth': [1, 2]}}, out='out'))"
+    script = f"import labkit\nprint('once')\n{sweep}\nprint(__file__)"
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert done.stdout.count("once") == 1 and "2 of them executed now, 0 not done" in done.stdout
+    assert done.stdout.endswith("script.py\n")
 
 
 def test_a_cluster_without_workers_is_given_up_and_says_so(tmp_path, monkeypatch):
