@@ -30,8 +30,8 @@ FACTS = {  # what the kernel is asked once all is done; what it never imported, 
 }
 
 
-class Terminated(BaseException):
-    """Somebody sent SIGTERM."""
+class Terminated(SystemExit):
+    """Somebody sent SIGTERM. Of all exceptions asyncio lets this kind and Ctrl-C through, wherever they strike."""
 
 
 @dataclass

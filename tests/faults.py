@@ -55,7 +55,7 @@ class Fault:
         cells: The notebook's cells; `{mark}` is a file that one of them makes once it is there.
         code: The exit code that is due; a set where the fault may strike before or after the run.
         status: What the report must say; nothing where there is nobody left to write one.
-        strike: What is done to the process, given it and a source of chance.
+        strike: What is done to the process, given it, the mark, a source of chance and the seconds of a sound run.
         more: Further words of the command.
         results: The notebook's last cell.
         before: What the process does before it runs the command, as Python.
@@ -74,11 +74,11 @@ class Fault:
     kernel: str = "python3"
 
 
-def _later(number: int, longest: float = 6.0) -> Callable:
+def _later(number: int) -> Callable:
     """Send a signal at a random time, from the first import to the last file."""
 
-    def strike(process: subprocess.Popen, mark: Path, rng: random.Random) -> None:
-        time.sleep(rng.uniform(0.0, longest))
+    def strike(process: subprocess.Popen, mark: Path, rng: random.Random, seconds: float) -> None:
+        time.sleep(rng.uniform(0.0, seconds))
         process.send_signal(number)
 
     return strike
@@ -87,7 +87,7 @@ def _later(number: int, longest: float = 6.0) -> Callable:
 def _in_the_cell(number: int) -> Callable:
     """Send a signal once a cell is at work."""
 
-    def strike(process: subprocess.Popen, mark: Path, rng: random.Random) -> None:
+    def strike(process: subprocess.Popen, mark: Path, rng: random.Random, seconds: float) -> None:
         _await(mark, process)
         time.sleep(rng.uniform(0.0, 1.0))
         process.send_signal(number)
@@ -95,7 +95,7 @@ def _in_the_cell(number: int) -> Callable:
     return strike
 
 
-def _kill_kernel(process: subprocess.Popen, mark: Path, rng: random.Random) -> None:
+def _kill_kernel(process: subprocess.Popen, mark: Path, rng: random.Random, seconds: float) -> None:
     _await(mark, process)
     time.sleep(rng.uniform(0.0, 1.0))
     for child in psutil.Process(process.pid).children(recursive=True):
@@ -119,19 +119,28 @@ def _small_files(size: int) -> Callable:
 
 
 KILL_AT = """
-import os, signal
-real, count = os.{call}, [0]
-def bomb(*given, **more):
-    count[0] += 1
-    if count[0] == {number}:
+import os, re, signal
+real = os.replace
+def replace(source, target):
+    struck = re.search({which!r}, str(target))
+    if struck and {early}:
         os.kill(os.getpid(), signal.SIGKILL)
-    return real(*given, **more)
-os.{call} = bomb
+    real(source, target)
+    if struck:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.replace = replace
 """
+WRITES = {  # which of a report's files is being moved into place, and whether the earlier report stands before that
+    r"\.part\.ipynb$": True,
+    r"-[0-9a-f]{8}\.ipynb$": True,
+    r"\.html$": False,  # the notebook is there by then
+}
 
 
-def _bomb(rng: random.Random) -> str:
-    return KILL_AT.format(call=rng.choice(["replace", "fsync"]), number=rng.randrange(1, 5))
+def _killed_while_writing(rng: random.Random) -> Fault:
+    which, early = rng.choice(list(WRITES)), rng.random() < 0.5
+    untouched = "part" in which or (early and WRITES[which])
+    return Fault(SHORT, -9, None if untouched else "any", before=KILL_AT.format(which=which, early=early))
 
 
 BIG = "print('x' * 300_000)"
@@ -148,7 +157,7 @@ NAN = (
     "import labkit\nrun = labkit.train(labkit.Spec(lr=1e6, optimizer='sgd', loss='mse', steps=50, device='cpu'))\n"
     "assert run.diverged is not None"
 )
-EARLY = {0, -15, -2, -9}  # struck before there was anything to say, or when all was said
+EARLY = {0, -15, -2}  # struck before there was anything to say, or when all was said
 
 
 def _raises(error: str) -> Fault:
@@ -178,17 +187,25 @@ KINDS: dict[str, tuple[int, Callable[[random.Random], Fault]]] = {  # how many i
     "SIGTERM at any time": (8, lambda rng: Fault(SHORT, {143, *EARLY}, "any", _later(signal.SIGTERM))),
     "SIGKILL at any time": (8, lambda rng: Fault(SHORT, {0, -9}, "any", _later(signal.SIGKILL))),
     "a full disk": (6, lambda rng: Fault([BIG], 1, None, limit=_small_files(rng.randrange(1000, 200_000)))),
-    "killed while writing": (8, lambda rng: Fault(SHORT, -9, None, before=_bomb(rng))),
+    "killed while writing": (12, _killed_while_writing),
 }
 
 
 class Field:
-    """A folder with an earlier report in it, in which faults are tried one after another."""
+    """A folder with an earlier report in it, in which faults are tried one after another.
+
+    Attributes:
+        folder: It.
+        sound: Where the earlier report lies.
+        seconds: How long that one took.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.sound = folder, folder / "sound"
-        path = written(folder, "print('earlier')")
+        path = written(folder, "print('earlier')", SHORT[1])
+        began = time.monotonic()
         done = subprocess.run(command(path, self.sound), capture_output=True, text=True)
+        self.seconds = time.monotonic() - began
         assert done.returncode == 0, done.stderr
         (self.name,) = [each.stem for each in self.sound.glob("*.ipynb")]
 
@@ -206,7 +223,7 @@ class Field:
         family = _started(words, fault.limit)
         process = family.process
         if fault.strike:
-            fault.strike(process, mark, rng)
+            fault.strike(process, mark, rng, self.seconds)
         said = family.ended(120)
         due = fault.code if isinstance(fault.code, set) else {fault.code}
         assert process.returncode in due, (process.returncode, said)
