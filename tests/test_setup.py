@@ -89,7 +89,7 @@ def make(tmp_path):
 
 def test_make_alone_lists_its_targets(make):
     listed = [line.split()[1] for line in make().lines]
-    assert listed == ["help", "lab", "test", "evidence", "bench", "reset", "clean"]
+    assert listed == ["help", "lab", "test", "evidence", "faults", "bench", "reset", "clean"]
 
 
 def test_make_test_checks_style_and_runs_the_tests(make):
