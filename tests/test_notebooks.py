@@ -122,7 +122,7 @@ OTHER = {
     "few samples": ("06_the_article_network", {"samples": 300, "steps": 20}),
     "a table of classes": (
         "12_your_own_experiment",
-        {"dataset": "csv:iris.csv", "loss": "cross_entropy", "width": 8, "steps": 200, "out": "classes"},
+        {"table": "csv:iris.csv", "loss": "cross_entropy", "width": 8, "steps": 200, "out": "classes"},
     ),
     "no outliers": ("03_loss_functions", {"outliers": 0.0, "samples": 100, "depth": 1, "steps": 300}),
 }
