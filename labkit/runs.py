@@ -263,7 +263,7 @@ def train(
     model: nn.Module | None = None,
     data: tuple | None = None,
     snapshots: int = 0,
-    lr_changes: Sequence[tuple[int, float]] = (),
+    lr_changes: Sequence[tuple[int, float | Sequence[float]]] = (),
     checkpoint: str | os.PathLike | None = None,
 ) -> Run | list[Run]:
     """Train, and return the same numbers that the live lab shows.
@@ -273,7 +273,8 @@ def train(
         model: Any `nn.Module` in place of the spec's network; a deep copy is trained, by autograd.
         data: A person's own `(x, y)`, split and scaled as the spec says.
         snapshots: How many times along the way the weights are kept, for `run.path`.
-        lr_changes: (step, learning rate) for every change on the way.
+        lr_changes: (step, learning rate) for every change on the way; for a list of specs the learning rate may be
+            a list as well, one for each spec: [(500, [each.lr / 10 for each in specs])].
         checkpoint: A folder. Where training stands is kept there now and then, and the same call goes on from there
             after whatever stopped it, to the same numbers; with a larger `steps` it trains on.
 
@@ -289,7 +290,7 @@ def train(
     for each in specs:
         if not isinstance(each, Spec):
             raise ValueError(f"train takes a Spec or a list of them, not {each!r}. Write labkit.Spec(…).")
-    changes = _checked(lr_changes)
+    changes = _checked(lr_changes, None if isinstance(spec, Spec) else len(specs))
     own = {"data": data, "model": model, "snapshots": snapshots}
     alike: dict[Spec, list[int]] = {}
     for place, each in enumerate(specs):
@@ -300,8 +301,9 @@ def train(
     with tqdm(total=total, unit="step", delay=2, leave=False, file=bar_place()) as bar:
         for group in groups:
             trainer = Trainer([specs[place] for place in group], **own)
-            with nullcontext() if checkpoint is None else kept(checkpoint, trainer, changes) as offer:
-                _advance(trainer, changes, bar, offer)
+            theirs = [(step, [lr[place] for place in group] if isinstance(lr, list) else lr) for step, lr in changes]
+            with nullcontext() if checkpoint is None else kept(checkpoint, trainer, theirs) as offer:
+                _advance(trainer, theirs, bar, offer)
             for member, place in enumerate(group):
                 runs[place] = run_of(trainer, member)
     return runs[0] if isinstance(spec, Spec) else runs
@@ -312,10 +314,21 @@ def bar_place() -> TextIO:
     return sys.stdout if "ipykernel" in sys.modules else sys.stderr
 
 
-def _checked(lr_changes: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+def _checked(lr_changes: Sequence[tuple], many: int | None) -> list[tuple[int, float | list[float]]]:
     """Return the changes of the learning rate in order, or say what is wrong with them."""
     step = Whole("", 0, RULES["steps"].high)
-    return sorted((step.check("step", at), RULES["lr"].check("lr", lr)) for at, lr in lr_changes)
+    checked = [(step.check("step", at), _rates(lr, many)) for at, lr in lr_changes]
+    return sorted(checked, key=lambda change: change[0])
+
+
+def _rates(lr: object, many: int | None) -> float | list[float]:
+    """A learning rate for all specs, or a list with one for each of `many`."""
+    check = RULES["lr"].check
+    if many is None or not isinstance(lr, list | tuple | np.ndarray):
+        return check("lr", lr)
+    if len(lr) != many:
+        raise ValueError(f"lr_changes has {len(lr)} learning rates for {many} specs: give one number, or one for each.")
+    return [check("lr", each) for each in lr]
 
 
 def _groups(key: Spec, places: list[int], own: dict) -> Iterator[list[int]]:
@@ -330,7 +343,7 @@ def _groups(key: Spec, places: list[int], own: dict) -> Iterator[list[int]]:
     yield from (places[start : start + many] for start in range(0, len(places), many))
 
 
-def _advance(trainer: Trainer, changes: list[tuple[int, float]], bar: tqdm, offer: Callable | None) -> None:
+def _advance(trainer: Trainer, changes: list[tuple], bar: tqdm, offer: Callable | None) -> None:
     """Train to the end, pausing to move the bar, to change the learning rate and to offer a checkpoint."""
     changes = [(step, lr) for step, lr in changes if step >= trainer.step]  # earlier ones are made
     bar.update(trainer.step)
@@ -377,7 +390,7 @@ def run_of(trainer: Trainer, member: int = 0) -> Run:
         seconds=trainer.seconds,
         diverged=diverged,
         where=trainer.device.device.type,
-        lr_changes=tuple(trainer.lr_changes),
+        lr_changes=tuple((step, lr[member] if isinstance(lr, list) else lr) for step, lr in trainer.lr_changes),
         path=path,
         own=trainer.own,
         _final=_trained_module(trainer) if general else module(trainer.theta_of(member)),

@@ -108,7 +108,7 @@ class Trainer:
         self.loss = Loss(self.spec.loss, self.spec.huber_delta)
         self.step, self.total, self.seconds = 0, self.spec.steps, 0.0
         self.diverged: list[int | None] = [None] * len(self.specs)
-        self.lr_changes: list[tuple[int, float]] = []
+        self.lr_changes: list[tuple[int, float | list[float]]] = []
         self.evaluations: list[tuple[int, Tensor, Tensor]] = []  # (step, test loss (members,), score (members,))
         self.snapshots: list[tuple[int, Tensor]] = []  # (step, theta (members, P))
         ends = max(1, snapshots - 1)
@@ -234,14 +234,15 @@ class Trainer:
         """The learning rate of the first member."""
         return float(self._lr[0])
 
-    def set_lr(self, lr: float) -> None:
-        """Change the learning rate of every member from the next step on.
+    def set_lr(self, lr: float | list[float]) -> None:
+        """Change the learning rate from the next step on: one for all members, or one for each.
 
         Raises:
-            ValueError: if the learning rate is not allowed.
+            ValueError: if a learning rate is not allowed.
         """
-        lr = RULES["lr"].check("lr", lr)
-        self._lr.fill_(lr)
+        check = RULES["lr"].check
+        lr = [check("lr", each) for each in lr] if isinstance(lr, list) else check("lr", lr)
+        self._lr[:, 0] = torch.tensor(lr, dtype=torch.float64)
         if self.lr_changes and self.lr_changes[-1][0] == self.step:
             self.lr_changes.pop()  # no step was made with it
         self.lr_changes.append((self.step, lr))

@@ -596,3 +596,22 @@ def test_changes_of_the_learning_rate_are_checked(wrong):
 def test_changes_of_the_learning_rate_may_come_in_any_order():
     one, other = (labkit.train(SMALL, lr_changes=c) for c in ([(5, 0.2), (20, 0.1)], [(20, 0.1), (5, 0.2)]))
     assert np.array_equal(one.loss, other.loss) and one.lr_changes == ((5, 0.2), (20, 0.1))
+
+
+def test_each_spec_of_a_list_may_have_learning_rates_of_its_own_on_the_way():
+    specs = [SMALL.but(lr=0.01), SMALL.but(depth=2), SMALL.but(lr=0.03)]  # two ensembles
+    rates = [0.005, 0.002, 0.001]
+    together = labkit.train(specs, lr_changes=[(20, rates), (30, 0.0001)])
+    for spec, rate, run in zip(specs, rates, together, strict=True):
+        alone = labkit.train(spec, lr_changes=[(20, rate), (30, 0.0001)])
+        assert run.lr_changes == alone.lr_changes == ((20, rate), (30, 0.0001))
+        np.testing.assert_allclose(run.loss, alone.loss, rtol=1e-4)
+
+
+def test_a_list_of_learning_rates_has_one_for_each_spec():
+    with pytest.raises(ValueError, match=r"lr_changes has 3 learning rates for 2 specs: give one number, or one"):
+        labkit.train([SMALL, SMALL], lr_changes=[(5, [0.1, 0.2, 0.3])])
+    with pytest.raises(ValueError, match=r"lr=\[0\.1\]"):
+        labkit.train(SMALL, lr_changes=[(5, [0.1])])
+    with pytest.raises(ValueError, match="lr=-1"):
+        labkit.train([SMALL, SMALL], lr_changes=[(5, [0.1, -1])])
