@@ -11,7 +11,7 @@ import labkit
 
 ORDER = [
     "files", "spec", "parameters", "costs", "devices", "data", "losses", "optimizers", "network", "training",
-    "pictures", "saving", "checkpoints", "runs",
+    "pictures", "saving", "checkpoints", "runs", "planner", "sharded",
     "directions", "stacked", "ground", "landscape", "trails", "curvature", "connect", "signals", "survey",
     "frames", "relief", "charts", "figure", "explorer", "controls", "lookout", "screen", "renderer", "live",
     "pages", "stills", "execution", "reports", "index", "sweeps",
