@@ -1,0 +1,255 @@
+"""One network trained by several processes, each of which holds a share of it (FSDP2); it draws nothing.
+
+`train_sharded` starts them by torchrun outside the calling process: one that has used CUDA cannot be forked, and a
+notebook that trained live has. Run as a program, this file is what each of them does.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from labkit.data import Split, generator, load_data
+from labkit.devices import choose
+from labkit.losses import Loss
+from labkit.network import draw, to_module
+from labkit.optimizers import ALPHA, BETA2
+from labkit.runs import bar_place
+from labkit.spec import Spec
+from labkit.training import Order
+
+LOOKS = 50  # how often the ranks compare their losses and the bar moves
+GRACE = 5.0  # seconds that the processes get to end by themselves
+LOOPBACK = {"linux": "lo", "darwin": "lo0"}  # all ranks are on this machine; its own name may lead nowhere
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Sharded:
+    """What a training over several processes left.
+
+    Attributes:
+        loss: Training loss of whole batches before each update, up to a divergence.  # (steps,)
+        seconds: Time spent training alone.
+        bytes_per_rank: Weights, gradients and optimizer state that each rank holds at rest.
+        where: The kind of device: cpu or cuda.
+        diverged: None, or the step at which the loss was no longer finite.
+    """
+
+    loss: np.ndarray
+    seconds: float
+    bytes_per_rank: list[int]
+    where: str
+    diverged: int | None
+
+    def __repr__(self) -> str:
+        end = f"loss {self.loss[-1]:.4g}" if self.diverged is None else f"diverged at step {self.diverged:,}"
+        held = ", ".join(f"{each / 1e6:,.2f}" for each in self.bytes_per_rank)
+        return (
+            f"Sharded: {end} after {len(self.loss):,} steps in {self.seconds:.2f} s on {len(self.bytes_per_rank)} "
+            f"ranks ({self.where}), which hold {held} MB"
+        )
+
+
+def train_sharded(spec: Spec, *, ranks: int = 2) -> Sharded:
+    """Train a spec's network cut over several processes, to the numbers of `labkit.train`.
+
+    Every rank keeps its share of each layer's weights, gradients and optimizer state, fetches the rest of a layer for
+    the moment in which it is needed, and works on its share of each batch (Zhao et al. 2023, arXiv:2304.11277).
+
+    Args:
+        spec: The choices. On CUDA each rank takes a GPU of its own; on the CPU, a thread.
+        ranks: How many processes.
+
+    Raises:
+        ValueError: if the ranks, the batch or the device do not go together.
+        RuntimeError: if a rank fails; with what it said last.
+    """
+    where = _checked(spec, ranks)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        command += ["-m", "labkit.sharded", spec.but(device=where).share(), folder]
+        said = Path(folder) / "said"
+        with said.open("w") as stderr, _started(command, stderr) as process:
+            _watch(process, spec.steps)
+            code = process.wait()
+        if code:
+            raise RuntimeError(f"a rank of {ranks} failed, and the others with it: {_reason(Path(folder), code)}")
+        facts = json.loads((Path(folder) / "facts.json").read_text())
+        return Sharded(loss=np.load(Path(folder) / "loss.npy"), where=where, **facts)
+
+
+def _checked(spec: Spec, ranks: int) -> str:
+    """Return the kind of device, or say why these ranks cannot be."""
+    if isinstance(ranks, bool) or not isinstance(ranks, int) or ranks < 1:
+        raise ValueError(f"ranks={ranks!r} is not allowed: ranks takes a whole number from 1.")
+    where = choose(spec.device).device.type
+    if where == "cuda" and ranks > torch.cuda.device_count():
+        raise ValueError(
+            f"ranks={ranks} is not allowed: this machine has {torch.cuda.device_count()} GPUs, one a rank."
+        )
+    if where not in ("cpu", "cuda"):
+        raise ValueError(f"device={spec.device!r} is not allowed: ranks share a network on cpu or cuda. Take 'cpu'.")
+    split = load_data(spec)
+    batch = spec.batch_size or len(split.x_train)
+    if batch % ranks:
+        raise ValueError(f"ranks={ranks} is not allowed: a batch of {batch:,} samples has no {ranks} equal shares.")
+    return where
+
+
+@contextmanager
+def _started(command: list[str], stderr: object) -> Iterator[subprocess.Popen]:
+    """Start the processes, and leave none behind, whatever happens meanwhile."""
+    import psutil  # torch alone is enough to import this file
+
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    if sys.platform in LOOPBACK:
+        env.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK[sys.platform])
+    process = psutil.Popen(
+        command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        family = process.children(recursive=True) if process.is_running() else []
+        if process.poll() is None:
+            process.terminate()
+        for left in psutil.wait_procs([process, *family], GRACE)[1]:
+            left.kill()
+        process.stdout.close()
+
+
+def _watch(process: subprocess.Popen, steps: int) -> None:
+    """Move a bar as the first rank says how far it is."""
+    with tqdm(total=steps, unit="step", delay=2, leave=False, file=bar_place()) as bar:
+        for line in process.stdout:
+            if line.startswith("step "):
+                bar.update(int(line.split()[1]) - bar.n)
+
+
+def _reason(folder: Path, code: int) -> str:
+    """What the ranks said last."""
+    errors = [path.read_text() for path in sorted(folder.glob("error-*"))]
+    last = (folder / "said").read_text().strip().splitlines()[-12:]
+    return errors[0] if errors else "\n".join([f"exit code {code}", *last])
+
+
+# What each process does
+
+
+def _optimizer(spec: Spec, parameters: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer of torch.optim that a spec's rule is."""
+    common = {"lr": spec.lr, "weight_decay": spec.l2}
+    if spec.optimizer in ("sgd", "momentum"):
+        return torch.optim.SGD(parameters, momentum=spec.momentum if spec.optimizer == "momentum" else 0, **common)
+    if spec.optimizer == "rmsprop":
+        return torch.optim.RMSprop(parameters, alpha=ALPHA, **common)
+    kind = torch.optim.Adam if spec.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, betas=(spec.momentum, BETA2), **common)
+
+
+def _cut(spec: Spec, split: Split) -> nn.Module:
+    """Draw the first weights as `labkit.train` does, and leave this rank its share of every layer."""
+    from torch.distributed.fsdp import fully_shard
+
+    widths = (split.inputs, *spec.hidden, split.outputs)
+    theta = draw(widths, spec.init, generator(spec.seed, "init"))
+    model = to_module(widths, spec.activation, theta, residual=spec.residual)
+    mesh = dist.init_device_mesh(spec.device, (dist.get_world_size(),))
+    for block in model.children():
+        if any(True for _ in block.parameters()):
+            fully_shard(block, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+
+def _train(spec: Spec, split: Split, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Tensor, float]:
+    """Train; return the whole batches' losses, up to the look that found one not finite, and the seconds."""
+    x, y = split.x_train.to(spec.device), split.y_train.to(spec.device)
+    order, loss_fn = Order(spec.seed, len(x)), Loss(spec.loss, spec.huber_delta)
+    batch = spec.batch_size or len(x)
+    share = batch // dist.get_world_size()
+    mine = slice(dist.get_rank() * share, (dist.get_rank() + 1) * share)
+    losses, seen, began = [], torch.empty(0), time.perf_counter()
+    for step in range(1, spec.steps + 1):
+        rows = order.take(batch)[mine] if spec.batch_size else torch.arange(batch)[mine]
+        loss = loss_fn(model(x[rows]), y[rows])
+        loss.backward()  # the ranks' gradients are averaged here: equal shares, so the whole batch's
+        if spec.l1:
+            for part in model.parameters():
+                part.grad.add_(part.detach().sign(), alpha=spec.l1)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.detach())
+        if step % max(1, spec.steps // LOOKS) == 0 or step == spec.steps:
+            seen, losses = torch.cat([seen, _whole(losses)]), []
+            if dist.get_rank() == 0:
+                print("step", step, flush=True)
+            if not seen.isfinite().all():
+                break
+    return seen, time.perf_counter() - began
+
+
+def _whole(losses: list[Tensor]) -> Tensor:
+    """The means of the ranks' losses: those of whole batches."""  # (steps,)
+    found = torch.stack(losses)
+    dist.all_reduce(found)
+    return found.cpu() / dist.get_world_size()
+
+
+def _held(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[int]:
+    """Bytes of weights, gradients and optimizer state on every rank."""
+    weights = sum(part.to_local().nbytes for part in model.parameters())
+    kept = [part for state in optimizer.state.values() for part in state.values() if getattr(part, "ndim", 0)]
+    mine = torch.tensor(2 * weights + sum(part.to_local().nbytes for part in kept))
+    everyone = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, int(mine))
+    return everyone
+
+
+def _rank(spec: Spec, folder: Path) -> None:
+    """Train this rank's share; the first rank writes what came out."""
+    if spec.device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if spec.device == "cuda" else "gloo")
+    split = load_data(spec)
+    model = _cut(spec, split)
+    optimizer = _optimizer(spec, model.parameters())
+    seen, seconds = _train(spec, split, model, optimizer)
+    broken = (~seen.isfinite()).nonzero().flatten().tolist()
+    left = Sharded(
+        loss=seen[: broken[0] if broken else None].numpy(),
+        seconds=seconds,
+        bytes_per_rank=_held(model, optimizer),
+        where=spec.device,
+        diverged=broken[0] if broken else None,
+    )
+    if dist.get_rank() == 0:
+        np.save(folder / "loss.npy", left.loss)
+        facts = {name: value for name, value in asdict(left).items() if name not in ("loss", "where")}
+        (folder / "facts.json").write_text(json.dumps(facts))
+    dist.destroy_process_group()
+
+
+def main(share: str, folder: str) -> None:
+    """Be one rank of torchrun's; say in a file why it failed, if it did."""
+    try:
+        _rank(Spec.from_share(share), Path(folder))
+    except Exception as error:
+        (Path(folder) / f"error-{os.environ['RANK']}").write_text(f"{type(error).__name__}: {error}")
+        raise
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

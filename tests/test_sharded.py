@@ -1,0 +1,123 @@
+"""A network cut over two processes trains to the numbers of one, and leaves nothing behind when it fails."""
+
+import signal
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+import labkit
+from labkit import sharded
+from labkit.sharded import train_sharded
+from labkit.spec import Spec
+
+SPEC = Spec(
+    dataset="teacher", inputs=16, samples=500, loss="mse", depth=2, width=64, activation="relu", batch_size=32,
+    steps=100, lr=0.003, device="cpu",
+)  # fmt: skip
+
+
+def ours():
+    """The processes that a training over ranks has started and not ended."""
+    return [each for each in psutil.Process().children(recursive=True) if "labkit.sharded" in " ".join(each.cmdline())]
+
+
+@pytest.fixture(scope="module")
+def two():
+    return train_sharded(SPEC)
+
+
+def test_two_ranks_train_to_the_numbers_of_one_process(two):
+    run = labkit.train(SPEC)
+    np.testing.assert_allclose(two.loss, run.loss, rtol=1e-4)
+    assert two.diverged is None and two.where == "cpu" and two.loss[-1] < 0.5 * two.loss[0]
+
+
+def test_each_rank_holds_half_of_weights_gradients_and_state(two):
+    whole = 16 * labkit.cost(SPEC).parameters
+    assert len(two.bytes_per_rank) == 2 and sum(two.bytes_per_rank) == whole
+    assert max(two.bytes_per_rank) < 0.55 * whole
+    assert "s on 2 ranks (cpu), which hold 0.04" in repr(two) and ours() == []
+
+
+def test_classes_a_residual_network_penalties_and_whole_batches_come_out_the_same():
+    spec = Spec(
+        dataset="moons", samples=100, depth=3, width=8, residual=True, loss="cross_entropy", optimizer="momentum",
+        lr=0.05, l1=0.001, l2=0.01, batch_size=0, steps=60, device="cpu",
+    )  # fmt: skip
+    np.testing.assert_allclose(train_sharded(spec).loss, labkit.train(spec).loss, rtol=1e-4)
+
+
+def test_a_divergence_is_no_failure_and_ends_the_training():
+    spec = SPEC.but(optimizer="sgd", lr=30.0, steps=400)
+    found, run = train_sharded(spec), labkit.train(spec)
+    assert found.diverged == run.diverged and len(found.loss) == run.diverged
+    assert repr(found).startswith(f"Sharded: diverged at step {run.diverged:,} after")
+
+
+def test_a_killed_rank_ends_them_all_and_is_said():
+    def kill():
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            ranks = [each for each in ours() if "torch.distributed.run" not in each.cmdline()]
+            if ranks:
+                return ranks[-1].send_signal(signal.SIGKILL)
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(RuntimeError, match=r"(?s)a rank of 2 failed, and the others with it: exit code 1.+SIGKILL"):
+        train_sharded(SPEC.but(steps=100_000))
+    thread.join()
+    assert ours() == []
+
+
+def test_what_a_rank_could_not_do_reaches_the_person(monkeypatch, tmp_path):
+    table = tmp_path / "table.csv"
+    np.savetxt(table, np.random.default_rng(0).normal(size=(90, 3)), delimiter=",")
+    spec = SPEC.but(dataset=f"csv:{table}")
+    monkeypatch.setattr(sharded, "_checked", lambda spec, ranks: table.unlink() or "cpu")  # gone before a rank reads it
+    with pytest.raises(RuntimeError, match=r"a rank of 1 failed.+: ValueError: dataset='csv:.+' is not allowed"):
+        train_sharded(spec, ranks=1)
+
+
+def test_an_interruption_leaves_no_process(monkeypatch):
+    def interrupted(process, steps):
+        next(line for line in process.stdout if line.startswith("step "))
+        assert ours()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sharded, "_watch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_sharded(SPEC.but(steps=100_000), ranks=1)
+    assert ours() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "ranks", "words"),
+    [
+        ({}, 0, "ranks=0 is not allowed: ranks takes a whole number from 1"),
+        ({}, 2.0, "ranks=2.0 is not allowed"),
+        ({}, 3, "ranks=3 is not allowed: a batch of 32 samples has no 3 equal shares"),
+        ({"batch_size": 0, "samples": 499}, 2, "a batch of 399 samples has no 2 equal shares"),
+        ({"batch_size": 5000}, 2, "batch_size=5000 is not allowed"),
+    ],
+)
+def test_ranks_that_cannot_be_are_refused_before_anything_starts(changes, ranks, words, monkeypatch):
+    monkeypatch.setattr(sharded, "_started", lambda *_: pytest.fail("started"))
+    with pytest.raises(ValueError, match=words):
+        train_sharded(SPEC.but(**changes), ranks=ranks)
+
+
+@pytest.mark.gpu
+def test_more_ranks_than_gpus_are_refused():
+    with pytest.raises(ValueError, match="each takes a GPU"):
+        train_sharded(SPEC.but(device="cuda"), ranks=99)
+
+
+@pytest.mark.gpu
+def test_one_gpu_is_one_rank():
+    spec = SPEC.but(device="cuda")
+    np.testing.assert_allclose(train_sharded(spec, ranks=1).loss, labkit.train(spec).loss, rtol=1e-3)
