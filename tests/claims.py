@@ -324,6 +324,88 @@ def article(r: dict, full: bool) -> Claims:
     yield "nothing diverged in the article's own setting", r["diverged"], None
 
 
+def bigger(r: dict, full: bool) -> Claims:
+    yield "sizes", len(r["parameters"]), 8 if full else 7
+    yield "the largest over the smallest", r["parameters"][-1] / r["parameters"][0], above(100 if full else 50)
+    yield "seeds of each size", r["seeds"], 5 if full else 2
+    yield "cells whose best learning rate is at the edge of the grid", r["edges"], 0
+    yield "exponent of size: 95 % interval begins at", r["alpha"][0], above(0.5)
+    yield "exponent of steps: 95 % interval begins at", r["beta"][0], above(0.5)
+    held = [low < measured < high for low, high, measured in r["foretold"].values()]
+    yield "largest size, foretold from smaller ones: trainings outside the band", held.count(False), between(0, 1)
+    inside, budgets = r["inside"]
+    yield "budgets of compute with a best size inside their line", inside / budgets, above(0.7)
+    bests = [best for best, *_ in r["best_size"]]
+    yield "best size at the smallest budget, at the largest", [bests[0], bests[-1]], RISING
+    yield "equal compute: the largest network's excess over the best's", r["lost"], above(3)
+    yield "networks whose FLOPs PyTorch counts as the formula does", *r["flops_agree"]
+    shallow, *deeper = r["by_depth"].values()
+    others = [row[-1] / shallow[-1] for row in deeper]
+    yield "widest of the map: excess with more layers over one layer's", others, above(1)
+    yield "ridgeless regression: risk off theory by", list(r["risk_off"].values()), below(0.15 if full else 0.3)
+    yield "random features: highest test mse at (samples: 400)", r["peak"], 400
+    trough, highest, end = r["descent"]
+    yield "the same: highest over the trough before it", highest / trough, above(10)
+    yield "the same: end over the trough", end / trough, below(1)
+    trough, highest, end = r["second"]
+    yield "trained network: parameters at its peak (targets: 4,000)", r["second_peak"], between(2000, 8000)
+    yield "the same: peak over the trough before it", highest / trough, above(1.5 if full else 1.2)
+    yield "the same: the largest network over the trough", end / trough, below(1)
+    yield "coordinate check, usual: growth with width", list(r["slopes"]["usual"].values()), above(0.5)
+    yield "coordinate check, μP: growth with width", list(r["slopes"]["μP"].values()), between(-0.15, 0.15)
+    usual, mup = r["favourite"]["usual"], r["favourite"]["μP"]
+    yield "best rate from 32 to 512 units, usual: powers of ten", usual[512] - usual[32], below(-0.99)
+    widest = max(mup)
+    yield f"best rate from 32 to {widest:,} units, μP: powers of ten", mup[widest] - mup[32], between(-0.51, 0.51)
+    yield "rate tuned at 32: loss over the best, usual over μP", r["carried"]["usual"] / r["carried"]["μP"], above(1)
+    ratio = r["plan"]["seconds"][1] / r["plan"]["seconds"][0]
+    yield "planner: seconds measured over foretold (±30 % on a quiet machine)", ratio, between(0.25, 4)
+    low, high, measured = r["plan_loss"]
+    yield "planner: loss measured within the band foretold", measured, between(0.8 * low, 1.25 * high)
+    yield "memory held over the formula", r["memory"]["plain"] / r["memory"]["formula"], near(1, 0.02)
+    for switch in ("bf16", "checkpoint"):
+        yield f"memory held with {switch} over without", r["memory"][switch] / r["memory"]["plain"], below(0.95)
+    if full:
+        yield "two ranks: losses apart from one process's by", r["ranks_apart"], below(1e-4)
+        yield "reports of the sweep that feed a fit", r["swept"], 9
+    yield "nothing diverged", r["diverged"], None
+
+
+def serving(r: dict, full: bool) -> Claims:
+    yield "test accuracy of the network that is served", r["accuracy"], above(0.93)
+    yield "ceilings: operations a second, bytes a second", r["ceilings"], above(1e8)
+    yield "share of the roof that batches reach", list(r["roof"].values()), between(0.001, 3)
+    yield "256 questions at once over one by one: times as fast", r["batch_gain"], above(1.3)
+    tails = [p99 / p50 for p50, p99 in r["latency"].values()]
+    yield "p99 over p50, for every batch, precision and device", tails, above(0.999)
+    for found, rule in r["decibels"]:
+        yield f"quantisation: one bit less, by formula {rule:.2f} dB", found - rule, between(-0.1, 0.1)
+    yield "onnxruntime's answers apart from PyTorch's by", r["onnx_apart"], below(1e-5)
+    sizes = r["kilobytes"]
+    small = [sizes["torch float32"] / size for name, size in sizes.items() if "int8" in name]
+    yield "float32 over int8: times the size", small, between(3, 4.2)
+    for name, (lost, low, high) in r["lost"].items():
+        yield f"{name}: accuracy lost, a share of 360 images", lost, below(0.02)
+        yield f"{name}: its 95 % interval begins at, ends at", [low, high], between(-0.04, 0.04)
+    tickets = {float(kept): ticket - twin for kept, (ticket, twin) in r["tickets"].items()}
+    yield (
+        "more than a fifth of the weights: ticket ahead of its twin by",
+        [gap for kept, gap in tickets.items() if kept > 0.2],
+        between(-0.03, 0.03),
+    )
+    yield "smallest share of weights kept", r["kept_smallest"], below(0.03)
+    yield "there the ticket is ahead by", r["gap_smallest"], above(0.1 if full else 0.05)
+    queue = r["queue"]
+    yield (
+        "three times the capacity: median wait one by one over batched",
+        queue["3.0 1"][0] / queue["3.0 64"][0],
+        above(3),
+    )
+    ratio = r["foretold"][1] / r["foretold"][0]
+    yield "a fourth training: seconds over foretold (±30 % on a quiet machine)", ratio, between(0.25, 4)
+    yield "nothing diverged", r["diverged"], None
+
+
 def own_experiment(r: dict, full: bool) -> Claims:
     yield "the example's samples", (r["example"], r["samples"]), (True, 442)
     yield "seeds", len(r["scores"]["0"]), 20 if full else 10
@@ -345,5 +427,7 @@ CLAIMS = {
     "04_gradient_descent_to_adam": descent,
     "05_loss_landscapes": landscapes,
     "06_the_article_network": article,
+    "07_bigger_models": bigger,
+    "08_hardware_and_serving": serving,
     "12_your_own_experiment": own_experiment,
 }

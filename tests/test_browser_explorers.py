@@ -32,6 +32,12 @@ class Explorer:
         handle.press(key)
         self.lab.until(lambda: self.frames() > frames and self.sentence() != said)
 
+    def choose(self, place, option, says_the_same=False):
+        """Take an option of a menu, and wait for the picture's answer."""
+        said, frames = self.sentence(), self.frames()
+        self.box.locator("select").nth(place).select_option(label=option)
+        self.lab.until(lambda: self.frames() > frames and (says_the_same or self.sentence() != said))
+
 
 def test_a_person_turns_a_neuron_counts_parameters_and_looks_inside_a_network(page, jupyter):
     lab = opened(page, jupyter, "02_networks_and_parameters.ipynb")
@@ -159,4 +165,35 @@ def test_a_person_mends_the_article_network_and_weighs_its_cost(page, jupyter):
     trade.box.locator("select").last.select_option(label="train")
     lab.until(lambda: trade.frames() > frames and trade.sentence() != said)
     assert "linear" not in trade.sentence()
+    assert page.errors == []
+
+
+def test_a_person_compares_sizes_at_equal_compute_and_plans_a_training(page, jupyter):
+    lab = opened(page, jupyter, "07_bigger_models.ipynb")
+
+    sizes = Explorer(lab, 0)
+    at_equal_steps = sizes.sentence()
+    assert re.match(r"Best size of each line, from the first to the last: .* 1,281 parameters\.", at_equal_steps)
+    sizes.choose(0, "compute")
+    bests = [int(each.replace(",", "")) for each in re.findall(r"([\d,]+)[, ] ?", sizes.sentence().split(": ")[1])]
+    assert bests == sorted(bests) and bests[-1] < 1281
+    sizes.choose(1, "test mse", says_the_same=True)
+
+    planner = Explorer(lab, 1)
+    assert planner.sentence().startswith("In 1 s: ")
+    planner.press("budget", "Home")
+    assert planner.sentence().startswith("In 0.1 s: ")
+    assert page.errors == []
+
+
+def test_a_person_turns_the_time_limit_of_a_server(page, jupyter):
+    lab = opened(page, jupyter, "08_hardware_and_serving.ipynb")
+
+    limit = Explorer(lab, 0)
+    assert limit.sentence().startswith("Within 1 ms: ")
+    limit.press("budget ms", "End")
+    assert limit.sentence().startswith("Within 100 ms: a batch of 4,096 at most, ")
+    before = limit.sentence()
+    limit.choose(0, "bfloat16")
+    assert limit.sentence() != before
     assert page.errors == []

@@ -119,6 +119,11 @@ OTHER = {
         {"dataset": "bumps", "loss": "mse", "depth": 1, "steps": 300},
     ),
     "ten classes downhill": ("04_gradient_descent_to_adam", {"dataset": "digits", "steps": 60}),
+    "a teacher of four inputs and a plane to plan for": (
+        "07_bigger_models",
+        {"inputs": 4, "own": "plane", "seconds": 0.2, "seed": 3},
+    ),
+    "a small network to serve": ("08_hardware_and_serving", {"depth": 1, "width": 48, "budget_ms": 0.2, "seed": 2}),
     "few samples": ("06_the_article_network", {"samples": 300, "steps": 20}),
     "a table of classes": (
         "12_your_own_experiment",
