@@ -13,6 +13,7 @@ _HOMES = {
     "Run": "runs",
     "train": "runs",
     "load_run": "runs",
+    "train_sharded": "sharded",
     "random_directions": "directions",
     "principal_directions": "directions",
     "between": "directions",

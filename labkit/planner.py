@@ -23,18 +23,24 @@ class Clock:
     """Seconds of a training step as a straight line over its floating-point operations.
 
     Attributes:
+        start: seconds until a training is under way: buffers, libraries, on a GPU the capture of a graph.
         overhead: seconds that a step takes however small it is.
         per_flop: seconds for a floating-point operation.
         ends: the widths of the data, where a spec does not know them.
     """
 
+    start: float
     overhead: float
     per_flop: float
     ends: dict
 
     def seconds(self, spec: Spec) -> float:
         """Return the seconds that `spec.steps` steps will take, evaluations aside."""
-        return spec.steps * (self.overhead + self.per_flop * cost(spec, **self.ends).flops_step)
+        return self.start + spec.steps * self.pace(spec)
+
+    def pace(self, spec: Spec) -> float:
+        """Return the seconds that one step will take."""
+        return self.overhead + self.per_flop * cost(spec, **self.ends).flops_step
 
     def __repr__(self) -> str:
         return f"Clock: {1e6 * self.overhead:.0f} µs a step and {1e-9 / self.per_flop:.3g} GFLOP/s beyond that"
@@ -55,25 +61,28 @@ def calibrate(specs: Sequence[Spec], data: tuple | None = None) -> Clock:
     """
     trainers = [Trainer(spec, data=data) for spec in specs]
     split = trainers[0].split
-    ends = {"inputs": split.inputs, "outputs": split.outputs, "batch": trainers[0].batch}
-    flops = [cost(spec, **ends | {"batch": t.batch}).flops_step for spec, t in zip(specs, trainers, strict=True)]
+    ends = {"inputs": split.inputs, "outputs": split.outputs}
+    flops = [cost(spec, **ends, batch=t.batch).flops_step for spec, t in zip(specs, trainers, strict=True)]
+    batch = None if specs[0].batch_size else trainers[0].batch  # of a training set that the spec may not know
     if len(set(flops)) < 2:
         raise ValueError(f"calibrate was given {len(set(flops))} sizes; a line needs two or better three widths.")
-    paces = _paces(trainers)  # (sizes,)
+    first, paces = _paces(trainers)
     rows = np.stack([1 / paces, flops / paces * 1e-9], 1)  # errors count as shares of what was measured
     (overhead, per_gigaflop), _ = nnls(rows, np.ones(len(paces)))
-    return Clock(float(overhead), float(max(per_gigaflop, 1e-9) * 1e-9), {**ends, "batch": specs[0].batch_size or None})
+    return Clock(first, float(overhead), float(max(per_gigaflop, 1e-9) * 1e-9), ends | {"batch": batch})
 
 
-def _paces(trainers: Sequence[Trainer]) -> np.ndarray:
-    """Time every trainer in turns; return its seconds a step, the median of the rounds."""  # (sizes,)
-    spans = []
+def _paces(trainers: Sequence[Trainer]) -> tuple[float, np.ndarray]:
+    """Time every trainer in turns; return the seconds of a start and each size's seconds a step: medians."""
+    firsts, spans = [], []
     for trainer in trainers:
         trainer.total = 2**31
-        trainer.advance(2 * trainer.block)  # buffers are made, a graph is captured
+        firsts.append(_timed(trainer, 2 * trainer.block))  # buffers are made, a graph is captured
         spans.append(trainer.block * max(1, round(ROUND_SECONDS / _timed(trainer, trainer.block))))
     rounds = [[_timed(*pair) / pair[1] for pair in zip(trainers, spans, strict=True)] for _ in range(ROUNDS)]
-    return np.array([median(column) for column in zip(*rounds, strict=True)])
+    paces = np.array([median(column) for column in zip(*rounds, strict=True)])  # (sizes,)
+    blocks = np.array([2 * trainer.block for trainer in trainers])
+    return max(0.0, float(np.median(np.array(firsts) - blocks * paces))), paces
 
 
 def _timed(trainer: Trainer, steps: int) -> float:

@@ -95,10 +95,9 @@ def _checked(spec: Spec, ranks: int) -> str:
     if isinstance(ranks, bool) or not isinstance(ranks, int) or ranks < 1:
         raise ValueError(f"ranks={ranks!r} is not allowed: ranks takes a whole number from 1.")
     where = choose(spec.device).device.type
-    if where == "cuda" and ranks > torch.cuda.device_count():
-        raise ValueError(
-            f"ranks={ranks} is not allowed: this machine has {torch.cuda.device_count()} GPUs, one a rank."
-        )
+    gpus = torch.cuda.device_count()
+    if where == "cuda" and ranks > gpus:
+        raise ValueError(f"ranks={ranks} is not allowed: each takes a GPU, and this machine has {gpus}.")
     if where not in ("cpu", "cuda"):
         raise ValueError(f"device={spec.device!r} is not allowed: ranks share a network on cpu or cuda. Take 'cpu'.")
     split = load_data(spec)

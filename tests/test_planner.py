@@ -82,7 +82,7 @@ def paced(monkeypatch, overhead, per_flop):
     """Make every step take what a straight line says."""
 
     def paces(trainers):
-        return np.array([overhead + per_flop * labkit.cost(t.spec).flops_step for t in trainers])
+        return 0.2, np.array([overhead + per_flop * labkit.cost(t.spec).flops_step for t in trainers])
 
     monkeypatch.setattr(planner, "_paces", paces)
 
@@ -92,7 +92,8 @@ def test_a_clock_finds_the_line_through_what_was_timed(monkeypatch):
     clock = calibrate([SPEC.but(width=width) for width in (8, 64, 512)])
     assert (clock.overhead, clock.per_flop) == (pytest.approx(5e-5), pytest.approx(2e-11))
     new = SPEC.but(width=1024, steps=1000)
-    assert clock.seconds(new) == pytest.approx(1000 * (5e-5 + 2e-11 * labkit.cost(new).flops_step))
+    assert clock.pace(new) == pytest.approx(5e-5 + 2e-11 * labkit.cost(new).flops_step)
+    assert clock.seconds(new) == pytest.approx(0.2 + 1000 * clock.pace(new))
     assert repr(clock) == "Clock: 50 µs a step and 50 GFLOP/s beyond that"
 
 

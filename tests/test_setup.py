@@ -28,7 +28,8 @@ esac
 
 def dependencies():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["test"]]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    return [Requirement(line) for line in project["dependencies"] + extras]
 
 
 def pins():
@@ -56,7 +57,7 @@ def test_environment_takes_the_same_set():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     *_, pip = environment["dependencies"]
     assert environment["name"] == "labkit"
-    assert pip["pip"] == ["-c constraints.txt", "-e .[test]"]
+    assert pip["pip"] == ["-c constraints.txt", "-e .[serve,test]"]
 
 
 @pytest.fixture
