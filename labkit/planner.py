@@ -12,8 +12,8 @@ from labkit.spec import Spec
 from labkit.training import Trainer
 
 ROUNDS = 7  # in each of which every size is timed once, so that all see the same moments of the machine
-ROUND_SECONDS = 0.05
-DRAWS = 100  # of the bootstrap
+ROUND_SECONDS = 0.03
+DRAWS = 60  # of the bootstrap
 STARTS = (0.3, 1.0)  # exponents that the fit of a law sets out from
 STEEPEST = 10.0  # and the largest that it may come to: a cliff fits anything
 

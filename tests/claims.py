@@ -331,8 +331,10 @@ def bigger(r: dict, full: bool) -> Claims:
     yield "cells whose best learning rate is at the edge of the grid", r["edges"], 0
     yield "exponent of size: 95 % interval begins at", r["alpha"][0], above(0.5)
     yield "exponent of steps: 95 % interval begins at", r["beta"][0], above(0.5)
-    held = [low < measured < high for low, high, measured in r["foretold"].values()]
-    yield "largest size, foretold from smaller ones: trainings outside the band", held.count(False), between(0, 1)
+    beside = [measured / law for *_, law, measured in r["foretold"].values()]
+    yield "largest size: excess over the one foretold from smaller ones, by length", beside, between(0.4, 2.8)
+    held = [low < measured < high for low, high, _, measured in r["foretold"].values()]
+    yield "the same: lengths outside the 95 % band", held.count(False), between(0, 3 if full else 1)
     inside, budgets = r["inside"]
     yield "budgets of compute with a best size inside their line", inside / budgets, above(0.7)
     bests = [best for best, *_ in r["best_size"]]

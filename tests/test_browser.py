@@ -47,23 +47,24 @@ class Playground:
         pytest.fail(f"still not so after {seconds} s; the status is: {self.status()}")
 
 
-def open_and_run_all(page, jupyter, notebook):
+def open_and_run_all(page, jupyter, notebook, first=".labkit-right button:has-text('Train')"):
+    """Open a notebook, run all of it and come back once what `first` selects has come up."""
     page.goto(jupyter.lab(notebook))
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
     page.wait_for_selector("text=Python 3 (ipykernel) | Idle", timeout=60_000)
     page.click(".lm-MenuBar-itemLabel:text-is('Run')")
     page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
     page.mouse.move(700, 500)
-    train = page.locator(".labkit-right button:has-text('Train')")
+    found = page.locator(first)
     for _ in range(300):  # cells far from the window are not drawn until it is scrolled there
-        if train.count():
-            train.first.scroll_into_view_if_needed()
+        if found.count():
+            found.first.scroll_into_view_if_needed()
             return Playground(page)
         page.mouse.wheel(0, 400)
         page.wait_for_timeout(200)
-        if not train.count() and page.evaluate(AT_THE_END):
+        if not found.count() and page.evaluate(AT_THE_END):
             page.mouse.wheel(0, -20_000)
-    pytest.fail("no lab came up")
+    pytest.fail(f"nothing came up that is {first}")
 
 
 AT_THE_END = """() => { const panel = document.querySelector('.jp-WindowedPanel-outer');
