@@ -14,6 +14,7 @@ from torch.nn import functional
 from labkit import devices
 from labkit.data import Split, load_data
 from labkit.network import MODULES
+from labkit.planner import calibrate
 from labkit.runs import train
 from labkit.spec import Spec
 from labkit.training import Trainer
@@ -30,6 +31,10 @@ NETWORKS = {
     "2-32-32-1": TINY.but(width=32, depth=2),
 }
 SWEEP = [TINY.but(width=8, depth=2, lr=0.001 * 1.2**k, seed=seed) for k in range(16) for seed in range(4)]
+FORETOLD = DIGITS.but(steps=200)
+FORETOLD_CUDA = Spec(
+    dataset="teacher", inputs=64, samples=20_000, loss="mse", depth=2, activation="relu", batch_size=1024, steps=500
+)
 GRAPH_START = 1024  # steps after which a CUDA run consists of whole blocks, and its graph has been captured
 HEADINGS = ("what", "ours", "plain", "ratio", "target", "met?")
 WIDTHS = (-42, 10, 10, 8, 8, 6)  # of the columns; below 0: flush left
@@ -236,7 +241,24 @@ def _cuda_pair(name: str, spec: Spec, target: float, repetitions: int) -> Iterat
     yield one_by_one._replace(what=f"cuda {name}, graph / no graph, steps/s")
 
 
-GROUPS: tuple[Callable[[int], Iterable[Row]], ...] = (tiny_rows, digits_rows, cuda_rows)
+def planner_rows(repetitions: int) -> Iterator[Row]:
+    """Measure how far off a clock of three sizes is for the seconds of a fourth."""
+    yield _foretold("cpu", FORETOLD, (64, 160, 512), 256, 0.3, repetitions)
+    if "cuda" in devices.available():
+        yield _foretold("cuda", FORETOLD_CUDA, (1024, 2048, 4096), 3072, 0.15, repetitions)
+
+
+def _foretold(device: str, spec: Spec, widths: Iterable[int], fourth: int, target: float, repetitions: int) -> Row:
+    """Calibrate and train in turns; the median share by which the seconds foretold were off."""
+    spec, off = spec.but(device=device), []
+    for _ in range(repetitions):
+        clock, run = calibrate([spec.but(width=width) for width in widths]), train(spec.but(width=fourth))
+        off.append(abs(clock.seconds(run.spec) / run.seconds - 1))
+    what = f"{device} planner, width {fourth} from {', '.join(map(str, widths))}, off by"
+    return Row(what, median(off), target=target, at_most=True)
+
+
+GROUPS: tuple[Callable[[int], Iterable[Row]], ...] = (tiny_rows, digits_rows, cuda_rows, planner_rows)
 
 
 def machine() -> str:

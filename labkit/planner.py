@@ -12,7 +12,7 @@ from labkit.spec import Spec
 from labkit.training import Trainer
 
 ROUNDS = 7  # in each of which every size is timed once, so that all see the same moments of the machine
-ROUND_SECONDS = 0.03
+ROUND_SECONDS = 0.03  # for each size: many looks at the machine, a moment each
 DRAWS = 60  # of the bootstrap
 STARTS = (0.3, 1.0)  # exponents that the fit of a law sets out from
 STEEPEST = 10.0  # and the largest that it may come to: a cliff fits anything
@@ -100,13 +100,11 @@ class Law:
         values: floor, a, alpha, b, beta.  # (5,)
         draws: the same, of fits to runs drawn anew.  # (draws, 5)
         scatter: how far runs lie from the fit, as the standard deviation of the logarithm of loss over fit.
-        known: whether the floor was given.
     """
 
     values: np.ndarray
     draws: np.ndarray
     scatter: float
-    known: bool
 
     def __call__(self, parameters: object, steps: object) -> np.ndarray:
         """Return the loss that the law expects."""
@@ -159,7 +157,7 @@ def fit_law(parameters: object, steps: object, losses: object, *, floor: float |
     rng = np.random.default_rng(0)
     places = rng.integers(len(losses), size=(DRAWS, len(losses)))
     draws = [_fit(parameters[p], steps[p], losses[p], floor, values) for p in places]
-    return Law(values, np.array(draws), scatter, floor is not None)
+    return Law(values, np.array(draws), scatter)
 
 
 def _log_law(values: np.ndarray, parameters: np.ndarray, steps: np.ndarray) -> np.ndarray:

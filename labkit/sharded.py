@@ -176,18 +176,14 @@ def _cut(spec: Spec, split: Split) -> nn.Module:
 def _train(spec: Spec, split: Split, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Tensor, float]:
     """Train; return the whole batches' losses, up to the look that found one not finite, and the seconds."""
     x, y = split.x_train.to(spec.device), split.y_train.to(spec.device)
-    order, loss_fn = Order(spec.seed, len(x)), Loss(spec.loss, spec.huber_delta)
-    batch = spec.batch_size or len(x)
-    share = batch // dist.get_world_size()
-    mine = slice(dist.get_rank() * share, (dist.get_rank() + 1) * share)
+    loss_fn, shares = Loss(spec.loss, spec.huber_delta), _shares(spec, len(x))
     losses, seen, began = [], torch.empty(0), time.perf_counter()
     for step in range(1, spec.steps + 1):
-        rows = order.take(batch)[mine] if spec.batch_size else torch.arange(batch)[mine]
+        rows = next(shares)
         loss = loss_fn(model(x[rows]), y[rows])
         loss.backward()  # the ranks' gradients are averaged here: equal shares, so the whole batch's
-        if spec.l1:
-            for part in model.parameters():
-                part.grad.add_(part.detach().sign(), alpha=spec.l1)
+        for part in model.parameters() if spec.l1 else ():
+            part.grad.add_(part.detach().sign(), alpha=spec.l1)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.detach())
@@ -198,6 +194,15 @@ def _train(spec: Spec, split: Split, model: nn.Module, optimizer: torch.optim.Op
             if not seen.isfinite().all():
                 break
     return seen, time.perf_counter() - began
+
+
+def _shares(spec: Spec, samples: int) -> Iterator[Tensor]:
+    """Yield this rank's share of each batch, in the order of the `Trainer`."""  # (batch / ranks,)
+    order, batch = Order(spec.seed, samples), spec.batch_size or samples
+    share = batch // dist.get_world_size()
+    mine = slice(dist.get_rank() * share, (dist.get_rank() + 1) * share)
+    while True:
+        yield (order.take(batch) if spec.batch_size else torch.arange(batch))[mine]
 
 
 def _whole(losses: list[Tensor]) -> Tensor:
@@ -211,9 +216,8 @@ def _held(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[int]:
     """Bytes of weights, gradients and optimizer state on every rank."""
     weights = sum(part.to_local().nbytes for part in model.parameters())
     kept = [part for state in optimizer.state.values() for part in state.values() if getattr(part, "ndim", 0)]
-    mine = torch.tensor(2 * weights + sum(part.to_local().nbytes for part in kept))
-    everyone = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, int(mine))
+    everyone = [0] * dist.get_world_size()
+    dist.all_gather_object(everyone, 2 * weights + sum(part.to_local().nbytes for part in kept))
     return everyone
 
 

@@ -76,6 +76,13 @@ def test_quick_run_of_one_row(monkeypatch, capsys):
     assert "train 2-8-8-1" in said.splitlines()[-1]
 
 
+def test_the_planner_is_held_to_a_training(monkeypatch):
+    monkeypatch.setattr(bench.devices, "available", lambda: {"cpu": "processor"})
+    (row,) = bench.planner_rows(1)
+    assert row.what == "cpu planner, width 256 from 64, 160, 512, off by"
+    assert row.at_most and 0 < row.ours < 10 * row.target
+
+
 @pytest.mark.gpu
 def test_cuda_rows():
     rows = list(bench._cuda_pair("2-8-8-8-1", NETWORKS["2-8-8-8-1"], 5, 1))

@@ -23,7 +23,7 @@ def runs(seeds=3, scatter=0.0, values=(0.002, 3.0, 0.9, 20.0, 0.8)):
 def test_a_law_is_found_again_in_losses_that_follow_it():
     law = fit_law(*runs())
     np.testing.assert_allclose(law.values, [0.002, 3.0, 0.9, 20.0, 0.8], rtol=0.02)
-    assert law.scatter < 1e-3 and not law.known
+    assert law.scatter < 1e-3
     np.testing.assert_allclose(
         law([40, 640], 8000), [0.002 + 3 / n**0.9 + 20 / 8000**0.8 for n in (40, 640)], rtol=0.01
     )
@@ -31,7 +31,7 @@ def test_a_law_is_found_again_in_losses_that_follow_it():
 
 def test_a_floor_that_is_known_is_kept():
     law = fit_law(*runs(values=(0.0, 3.0, 0.9, 20.0, 0.8)), floor=0.0)
-    assert law.known and law.values[0] == 0 and (law.draws[:, 0] == 0).all()
+    assert law.values[0] == 0 and (law.draws[:, 0] == 0).all()
     np.testing.assert_allclose(law.values[[2, 4]], [0.9, 0.8], rtol=0.01)
 
 
@@ -71,7 +71,7 @@ def test_what_cannot_be_fitted_is_refused():
 
 
 def test_a_law_reads_like_a_sentence():
-    law = Law(np.array([0.01, 3, 0.9, 20, 0.8]), np.empty((0, 5)), 0.1, False)
+    law = Law(np.array([0.01, 3, 0.9, 20, 0.8]), np.empty((0, 5)), 0.1)
     assert repr(law) == "Law: loss ≈ 0.01 + 3 / parameters^0.90 + 20 / steps^0.80"
 
 
