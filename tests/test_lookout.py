@@ -58,7 +58,7 @@ def test_opening_the_tab_shows_the_ground_around_the_first_weights(lab):
     sight = settled(lab)
     assert sight.step == 0 and len(sight.plane.alpha) == POINTS
     assert drawn(lab)["kind"] == "contours"
-    assert "Loss" in lab.screen.sentence.value and "directions" in lab.screen.sentence.value
+    until(lambda: "Loss" in lab.screen.sentence.value and "directions" in lab.screen.sentence.value)
 
 
 def test_while_training_nothing_is_computed_with_the_tab_closed_and_at_rest_one_picture_is(lab, monkeypatch):
