@@ -6,9 +6,11 @@ notebook that trained live has. Run as a program, this file is what each of them
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +34,8 @@ from labkit.training import Order
 
 LOOKS = 50  # how often the ranks compare their losses and the bar moves
 GRACE = 5.0  # seconds that the processes get to end by themselves
+KILLED = re.compile(r"Signal \d+ \(SIG(?!TERM)\w+\) received by PID \d+")  # SIGTERM is how torchrun ends the others
+AT_ONCE = 1024  # test samples
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}  # all ranks are on this machine; its own name may lead nowhere
 
 
@@ -53,12 +57,17 @@ class Sharded:
     where: str
     diverged: int | None
 
+    @property
+    def ranks(self) -> int:
+        """How many processes trained."""
+        return len(self.bytes_per_rank)
+
     def __repr__(self) -> str:
         end = f"loss {self.loss[-1]:.4g}" if self.diverged is None else f"diverged at step {self.diverged:,}"
         held = ", ".join(f"{each / 1e6:,.2f}" for each in self.bytes_per_rank)
         return (
-            f"Sharded: {end} after {len(self.loss):,} steps in {self.seconds:.2f} s on {len(self.bytes_per_rank)} "
-            f"ranks ({self.where}), which hold {held} MB"
+            f"Sharded: {end} after {len(self.loss):,} steps in {self.seconds:.2f} s on {self.ranks} ranks "
+            f"({self.where}), which hold {held} MB"
         )
 
 
@@ -79,7 +88,7 @@ def train_sharded(spec: Spec, *, ranks: int = 2) -> Sharded:
     where = _checked(spec, ranks)
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-        command += ["-m", "labkit.sharded", spec.but(device=where).share(), folder]
+        command += ["-m", "labkit.sharded", spec.but(device=where).share(), folder, str(os.getpid())]
         said = Path(folder) / "said"
         with said.open("w") as stderr, _started(command, stderr) as process:
             _watch(process, spec.steps)
@@ -92,18 +101,24 @@ def train_sharded(spec: Spec, *, ranks: int = 2) -> Sharded:
 
 def _checked(spec: Spec, ranks: int) -> str:
     """Return the kind of device, or say why these ranks cannot be."""
+    if not isinstance(spec, Spec):
+        raise ValueError(f"train_sharded takes a Spec, not {spec!r}. Write labkit.Spec(…).")
     if isinstance(ranks, bool) or not isinstance(ranks, int) or ranks < 1:
         raise ValueError(f"ranks={ranks!r} is not allowed: ranks takes a whole number from 1.")
     where = choose(spec.device).device.type
     gpus = torch.cuda.device_count()
     if where == "cuda" and ranks > gpus:
-        raise ValueError(f"ranks={ranks} is not allowed: each takes a GPU, and this machine has {gpus}.")
+        raise ValueError(f"ranks={ranks} is not allowed: each takes a GPU, and this machine has {gpus}. Take fewer.")
     if where not in ("cpu", "cuda"):
         raise ValueError(f"device={spec.device!r} is not allowed: ranks share a network on cpu or cuda. Take 'cpu'.")
     split = load_data(spec)
     batch = spec.batch_size or len(split.x_train)
     if batch % ranks:
-        raise ValueError(f"ranks={ranks} is not allowed: a batch of {batch:,} samples has no {ranks} equal shares.")
+        fits = max(each for each in range(1, ranks) if batch % each == 0)
+        raise ValueError(
+            f"ranks={ranks} is not allowed: a batch of {batch:,} samples has no {ranks} equal shares. "
+            f"Take ranks={fits}, or a batch_size that {ranks} divides."
+        )
     return where
 
 
@@ -139,10 +154,12 @@ def _watch(process: subprocess.Popen, steps: int) -> None:
 
 
 def _reason(folder: Path, code: int) -> str:
-    """What the ranks said last."""
-    errors = [path.read_text() for path in sorted(folder.glob("error-*"))]
-    last = (folder / "said").read_text().strip().splitlines()[-12:]
-    return errors[0] if errors else "\n".join([f"exit code {code}", *last])
+    """Who was killed, and which error came first: later ones are but of ranks that miss the first."""
+    said = (folder / "said").read_text()
+    first = sorted(folder.glob("error-*"), key=lambda path: path.stat().st_mtime_ns)[:1]
+    killed = [f"torchrun was killed by signal {-code}"] if code < 0 else KILLED.findall(said)[-1:]  # the cause is last
+    reasons = killed + [path.read_text() for path in first]
+    return "; ".join(reasons) or "\n".join([f"exit code {code}", *said.strip().splitlines()[-12:]])
 
 
 # What each process does
@@ -205,6 +222,18 @@ def _shares(spec: Spec, samples: int) -> Iterator[Tensor]:
         yield (order.take(batch) if spec.batch_size else torch.arange(batch))[mine]
 
 
+def _sound(spec: Spec, split: Split, model: nn.Module) -> bool:
+    """Whether weights and test loss are finite on every rank: no step follows the last one to show it."""
+    loss_fn, tests = Loss(spec.loss, spec.huber_delta), (split.x_test.split(AT_ONCE), split.y_test.split(AT_ONCE))
+    finite = [part.to_local().isfinite().all() for part in model.parameters()]
+    with torch.no_grad():
+        for x, y in zip(*tests, strict=True) if len(split.x_test) else ():
+            finite.append(loss_fn(model(x.to(spec.device)), y.to(spec.device)).isfinite())
+    broken = (~torch.stack(finite)).sum()
+    dist.all_reduce(broken)
+    return not broken
+
+
 def _whole(losses: list[Tensor]) -> Tensor:
     """The means of the ranks' losses: those of whole batches."""  # (steps,)
     found = torch.stack(losses)
@@ -231,6 +260,8 @@ def _rank(spec: Spec, folder: Path) -> None:
     optimizer = _optimizer(spec, model.parameters())
     seen, seconds = _train(spec, split, model, optimizer)
     broken = (~seen.isfinite()).nonzero().flatten().tolist()
+    if not broken and not _sound(spec, split, model):
+        broken = [spec.steps]
     left = Sharded(
         loss=seen[: broken[0] if broken else None].numpy(),
         seconds=seconds,
@@ -245,8 +276,18 @@ def _rank(spec: Spec, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-def main(share: str, folder: str) -> None:
+def _stay_with(caller: int) -> None:
+    """End this process as soon as torchrun, or the caller who started that, is gone: a killed one ends nobody."""
+    import psutil
+
+    while caller in [each.pid for each in psutil.Process().parents()]:
+        time.sleep(1)
+    os._exit(1)
+
+
+def main(share: str, folder: str, caller: str) -> None:
     """Be one rank of torchrun's; say in a file why it failed, if it did."""
+    threading.Thread(target=_stay_with, args=(int(caller),), daemon=True).start()
     try:
         _rank(Spec.from_share(share), Path(folder))
     except Exception as error:

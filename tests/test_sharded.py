@@ -1,7 +1,7 @@
 """A network cut over two processes trains to the numbers of one, and leaves nothing behind when it fails."""
 
+import os
 import signal
-import threading
 import time
 
 import numpy as np
@@ -17,6 +17,7 @@ SPEC = Spec(
     dataset="teacher", inputs=16, samples=500, loss="mse", depth=2, width=64, activation="relu", batch_size=32,
     steps=100, lr=0.003, device="cpu",
 )  # fmt: skip
+LONG = 10_000  # steps: half a minute and more
 
 
 def ours():
@@ -32,7 +33,7 @@ def two():
 def test_two_ranks_train_to_the_numbers_of_one_process(two):
     run = labkit.train(SPEC)
     np.testing.assert_allclose(two.loss, run.loss, rtol=1e-4)
-    assert two.diverged is None and two.where == "cpu" and two.loss[-1] < 0.5 * two.loss[0]
+    assert two.diverged is None and two.ranks == 2 and two.where == "cpu" and two.loss[-1] < 0.5 * two.loss[0]
 
 
 def test_each_rank_holds_half_of_weights_gradients_and_state(two):
@@ -50,28 +51,45 @@ def test_classes_a_residual_network_penalties_and_whole_batches_come_out_the_sam
     np.testing.assert_allclose(train_sharded(spec).loss, labkit.train(spec).loss, rtol=1e-4)
 
 
-def test_a_divergence_is_no_failure_and_ends_the_training():
+@pytest.mark.parametrize("at_the_end", [False, True])  # where no loss follows to show what the last update broke
+def test_a_divergence_is_no_failure_and_ends_the_training(at_the_end):
     spec = SPEC.but(optimizer="sgd", lr=30.0, steps=400)
-    found, run = train_sharded(spec), labkit.train(spec)
+    run = labkit.train(spec)
+    found = train_sharded(spec.but(steps=run.diverged) if at_the_end else spec)
     assert found.diverged == run.diverged and len(found.loss) == run.diverged
     assert repr(found).startswith(f"Sharded: diverged at step {run.diverged:,} after")
 
 
-def test_a_killed_rank_ends_them_all_and_is_said():
-    def kill():
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            ranks = [each for each in ours() if "torch.distributed.run" not in each.cmdline()]
-            if ranks:
-                return ranks[-1].send_signal(signal.SIGKILL)
-            time.sleep(0.05)
+@pytest.mark.parametrize(
+    ("whom", "said"),
+    [
+        ("labkit.sharded", r"a rank of 2 failed, and the others with it: Signal 9 \(SIGKILL\) received by PID"),
+        ("torch.distributed.run", r"torchrun was killed by signal 9"),
+    ],
+)
+def test_a_killed_process_ends_them_all_and_is_said(whom, said, monkeypatch):
+    family, struck = [], []
 
-    thread = threading.Thread(target=kill)
-    thread.start()
-    with pytest.raises(RuntimeError, match=r"(?s)a rank of 2 failed, and the others with it: exit code 1.+SIGKILL"):
-        train_sharded(SPEC.but(steps=100_000))
-    thread.join()
-    assert ours() == []
+    def strike(process, steps):
+        next(line for line in process.stdout if line.startswith("step "))
+        family.extend(ours())  # kept: who has lost torchrun is no child of ours any more
+        next(each for each in reversed(family) if whom in each.cmdline()).send_signal(signal.SIGKILL)
+        struck.append(time.monotonic())
+        list(process.stdout)
+
+    monkeypatch.setattr(sharded, "_watch", strike)
+    with pytest.raises(RuntimeError, match=said):
+        train_sharded(SPEC.but(steps=LONG))
+    assert time.monotonic() - struck[0] < 15  # not at the end of the training
+    assert len(family) == 3 and psutil.wait_procs(family, 5)[1] == []
+
+
+def test_the_reason_is_the_error_that_came_first(tmp_path):
+    (tmp_path / "said").write_text("W: a word of warning\n")
+    for rank, (at, error) in enumerate([(2, "RuntimeError: the other one is gone"), (1, "MemoryError: too big")]):
+        (tmp_path / f"error-{rank}").write_text(error)
+        os.utime(tmp_path / f"error-{rank}", (at, at))
+    assert sharded._reason(tmp_path, 1) == "MemoryError: too big"
 
 
 def test_what_a_rank_could_not_do_reaches_the_person(monkeypatch, tmp_path):
@@ -91,7 +109,7 @@ def test_an_interruption_leaves_no_process(monkeypatch):
 
     monkeypatch.setattr(sharded, "_watch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train_sharded(SPEC.but(steps=100_000), ranks=1)
+        train_sharded(SPEC.but(steps=LONG), ranks=1)
     assert ours() == []
 
 
@@ -100,7 +118,7 @@ def test_an_interruption_leaves_no_process(monkeypatch):
     [
         ({}, 0, "ranks=0 is not allowed: ranks takes a whole number from 1"),
         ({}, 2.0, "ranks=2.0 is not allowed"),
-        ({}, 3, "ranks=3 is not allowed: a batch of 32 samples has no 3 equal shares"),
+        ({}, 3, "ranks=3 is not allowed: a batch of 32 samples has no 3 equal shares. Take ranks=2, or a batch_size"),
         ({"batch_size": 0, "samples": 499}, 2, "a batch of 399 samples has no 2 equal shares"),
         ({"batch_size": 5000}, 2, "batch_size=5000 is not allowed"),
     ],
@@ -109,6 +127,11 @@ def test_ranks_that_cannot_be_are_refused_before_anything_starts(changes, ranks,
     monkeypatch.setattr(sharded, "_started", lambda *_: pytest.fail("started"))
     with pytest.raises(ValueError, match=words):
         train_sharded(SPEC.but(**changes), ranks=ranks)
+
+
+def test_what_is_no_spec_is_refused():
+    with pytest.raises(ValueError, match="train_sharded takes a Spec, not 'moons'"):
+        train_sharded("moons")
 
 
 @pytest.mark.gpu
