@@ -35,6 +35,7 @@ FORETOLD = DIGITS.but(steps=200)
 FORETOLD_CUDA = Spec(
     dataset="teacher", inputs=64, samples=20_000, loss="mse", depth=2, activation="relu", batch_size=1024, steps=500
 )
+CUDA_WIDTHS = (((64, 256, 1024), 512), ((64, 512, 2048), 1024), ((1024, 2048, 4096), 2048), ((1024, 2048, 4096), 3072))
 GRAPH_START = 1024  # steps after which a CUDA run consists of whole blocks, and its graph has been captured
 HEADINGS = ("what", "ours", "plain", "ratio", "target", "met?")
 WIDTHS = (-42, 10, 10, 8, 8, 6)  # of the columns; below 0: flush left
@@ -245,7 +246,8 @@ def planner_rows(repetitions: int) -> Iterator[Row]:
     """Measure how far off a clock of three sizes is for the seconds of a fourth."""
     yield _foretold("cpu", FORETOLD, (64, 160, 512), 256, 0.3, repetitions)
     if "cuda" in devices.available():
-        yield _foretold("cuda", FORETOLD_CUDA, (1024, 2048, 4096), 3072, 0.15, repetitions)
+        for widths, fourth in CUDA_WIDTHS:
+            yield _foretold("cuda", FORETOLD_CUDA, widths, fourth, 0.15, repetitions)
 
 
 def _foretold(device: str, spec: Spec, widths: Iterable[int], fourth: int, target: float, repetitions: int) -> Row:
