@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -35,6 +36,7 @@ from labkit.training import Order
 LOOKS = 50  # how often the ranks compare their losses and the bar moves
 GRACE = 5.0  # seconds that the processes get to end by themselves
 KILLED = re.compile(r"Signal \d+ \(SIG(?!TERM)\w+\) received by PID \d+")  # SIGTERM is how torchrun ends the others
+ABORTED = re.compile(r"^(?:terminate called|  what\(\)|Fatal Python error).*", re.MULTILINE)  # a process's last words
 AT_ONCE = 1024  # test samples
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}  # all ranks are on this machine; its own name may lead nowhere
 
@@ -158,7 +160,7 @@ def _reason(folder: Path, code: int) -> str:
     said = (folder / "said").read_text()
     first = sorted(folder.glob("error-*"), key=lambda path: path.stat().st_mtime_ns)[:1]
     killed = [f"torchrun was killed by signal {-code}"] if code < 0 else KILLED.findall(said)[-1:]  # the cause is last
-    reasons = killed + [path.read_text() for path in first]
+    reasons = killed + ABORTED.findall(said) + [path.read_text() for path in first]
     return "; ".join(reasons) or "\n".join([f"exit code {code}", *said.strip().splitlines()[-12:]])
 
 
@@ -288,11 +290,16 @@ def _stay_with(caller: int) -> None:
 def main(share: str, folder: str, caller: str) -> None:
     """Be one rank of torchrun's; say in a file why it failed, if it did."""
     threading.Thread(target=_stay_with, args=(int(caller),), daemon=True).start()
+    code = 0
     try:
         _rank(Spec.from_share(share), Path(folder))
     except Exception as error:
         (Path(folder) / f"error-{os.environ['RANK']}").write_text(f"{type(error).__name__}: {error}")
-        raise
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # as Python ends, a thread of torch's may abort the process (pytorch issues #38228 and #190489)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,17 @@ def test_the_reason_is_the_error_that_came_first(tmp_path):
     assert sharded._reason(tmp_path, 1) == "MemoryError: too big"
 
 
+def test_the_last_words_of_a_process_that_aborted_are_said(tmp_path):
+    (tmp_path / "said").write_text(
+        "terminate called after throwing an instance of 'gloo::IoException'\n  what():  Connection closed by peer\n"
+        "    error_msg: Signal 6 (SIGABRT) received by PID 21\n"
+    )
+    assert sharded._reason(tmp_path, 1) == (
+        "Signal 6 (SIGABRT) received by PID 21; terminate called after throwing an instance of 'gloo::IoException'; "
+        "  what():  Connection closed by peer"
+    )
+
+
 def test_what_a_rank_could_not_do_reaches_the_person(monkeypatch, tmp_path):
     table = tmp_path / "table.csv"
     np.savetxt(table, np.random.default_rng(0).normal(size=(90, 3)), delimiter=",")
