@@ -64,7 +64,7 @@ else
 	@rm -rf .venv
 	@$(PYTHON) -m venv .venv
 endif
-	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[serve,test]' || { \
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[serve,trust,test]' || { \
 		echo "Setting up stopped: pip's lines above say why (most often the network)." \
 			"Then run the same make again."; exit 1; }
 	@pwd -P > $(STAMP)

@@ -312,11 +312,22 @@ def _own(spec: Spec, x: object, y: object) -> Split:
         )
     order = torch.randperm(len(x), generator=generator(spec.seed, "data"))
     if is_classes:
-        return _split(
-            spec, x, torch.searchsorted(values, y.contiguous()), order, len(values), labels=tuple(values.tolist())
-        )
+        y = torch.searchsorted(values, y.contiguous())
+        _check_classes(values, y, y[order[: share_of(len(y), spec.train_share)]])
+        return _split(spec, x, y, order, len(values), labels=tuple(values.tolist()))
     mean, scale = (float(part) for part in _moments(y[order[: share_of(len(y), spec.train_share)]]))
     return _split(spec, x, (y - mean) / scale, order, 0, y_mean=mean, y_scale=scale)
+
+
+def _check_classes(values: Tensor, y: Tensor, trained: Tensor) -> None:
+    """Raise `ValueError` for a class in the test part alone: the network would never have met it."""
+    counts = y.bincount(minlength=len(values)), trained.bincount(minlength=len(values))
+    for value, rows, shown in zip(values.tolist(), *(count.tolist() for count in counts), strict=True):
+        if rows and not shown:
+            raise ValueError(
+                f"class {value:g} has no training sample ({rows} in all). Give it more rows or leave it out; or take "
+                "a larger train_share, or another seed."
+            )
 
 
 def _array(name: str, values: object) -> Tensor:

@@ -392,6 +392,15 @@ def test_long_labels_keep_every_digit():
     assert split.labels == (20240101, 20240102, 20240103)
 
 
+@pytest.mark.parametrize("wrap", [np.asarray, lambda y: np.eye(3)[y]])
+def test_a_class_that_no_training_sample_shows_is_said(wrap):
+    seed = next(s for s in range(99) if torch.randperm(40, generator=generator(s, "data"))[-1] == 0)
+    rare = wrap(np.array([2] + [0, 1] * 19 + [0]))  # the only one of class 2 comes last
+    with pytest.raises(ValueError, match=r"class 2 has no training sample \(1 in all\). Give it more rows or leave it"):
+        load_data(Spec(seed=seed), (np.arange(40.0), rare))
+    assert load_data(Spec(seed=seed, train_share=1.0), (np.arange(40.0), rare)).classes == 3
+
+
 def test_one_hot_targets_keep_the_classes_that_are_not_there():
     one_hot = np.eye(5)[np.arange(60) % 3]
     split = load_data(Spec(batch_size=0), (np.arange(60.0), one_hot))

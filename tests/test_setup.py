@@ -57,7 +57,7 @@ def test_environment_takes_the_same_set():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     *_, pip = environment["dependencies"]
     assert environment["name"] == "labkit"
-    assert pip["pip"] == ["-c constraints.txt", "-e .[serve,test]"]
+    assert pip["pip"] == ["-c constraints.txt", "-e .[serve,trust,test]"]
 
 
 @pytest.fixture
