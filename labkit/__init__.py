@@ -9,6 +9,7 @@ _HOMES = {
     "Spec": "spec",
     "cost": "costs",
     "load_data": "data",
+    "load_table": "tables",
     "Trainer": "training",
     "Run": "runs",
     "train": "runs",

@@ -90,7 +90,7 @@ def load_data(spec: Spec, data: tuple | None = None) -> Split:
     if spec.dataset.startswith(CSV):
         path = Path(spec.dataset.removeprefix(CSV))
         about = path.stat()
-        table = _read_csv(path, about.st_mtime_ns, about.st_size)
+        table = read_csv(path, about.st_mtime_ns, about.st_size)
         try:
             return _own(spec, *table)
         except ValueError as error:
@@ -248,10 +248,13 @@ _MAKERS = {
 
 
 @lru_cache(maxsize=1)
-def _read_csv(path: Path, changed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def read_csv(path: Path, changed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Read a table of numbers, last column the target; again only if the file has changed.
 
     A first row of names is passed over.
+
+    Raises:
+        ValueError: with the line, the column and what to mend.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -259,7 +262,7 @@ def _read_csv(path: Path, changed: int, size: int) -> tuple[np.ndarray, np.ndarr
             lines = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a text table: {error}. Save it as CSV in UTF-8.") from None
-    if lines and not any(_is_number(cell) for cell in lines[0][1]):
+    if lines and not any(is_number(cell) for cell in lines[0][1]):
         lines = lines[1:]
     if len(lines) < 10:
         raise ValueError(f"{path} has {len(lines)} rows of data; at least 10 are needed.")
@@ -277,12 +280,13 @@ def _read_row(path: Path, number: int, row: list[str], columns: int) -> list[flo
         where = f"{path} line {number}, column {column}"
         if not cell.strip():
             raise ValueError(f"{where} is empty. Fill the gap, or leave the line out.")
-        if not _is_number(cell):
+        if not is_number(cell):
             raise ValueError(f"{where} holds {cell!r}, which is not a finite number. Write text as numbers first.")
     return [float(cell) for cell in row]
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell of a table holds a finite number."""
     try:
         return abs(float(cell)) <= LARGEST  # not so for nan
     except ValueError:

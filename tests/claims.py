@@ -44,6 +44,10 @@ def above(limit):
     return Range(f"above {limit:.4g}", lambda value: value > limit)
 
 
+def says(words):
+    return Range(f"says {words!r}", lambda sentence: words in sentence)
+
+
 RISING = Range("each above the last", lambda values: all(a < b for a, b in pairwise(values)), whole=True)
 FALLING = Range("each below the last", lambda values: all(a > b for a, b in pairwise(values)), whole=True)
 
@@ -413,6 +417,147 @@ def serving(r: dict, full: bool) -> Claims:
     yield "nothing diverged", r["diverged"], None
 
 
+def data(r: dict, full: bool) -> Claims:
+    yield "digits: the exponent's 95 % interval begins at, ends at", r["exponent_interval"], between(0.45, 0.85)
+    foretold, measured = r["foretold"]
+    yield "the largest size: error measured over foretold", measured / foretold, between(0.75, 1.35)
+    yield "digits: error by the number of images", r["curves"]["digits"][1], FALLING
+    yield "wines: error with most of them, below that of the digits", r["curves"]["wine"][1][-1], below(0.05)
+    diabetes = r["curves"]["diabetes"][1]
+    yield "diabetes: share of the variance left unexplained, all rows", diabetes[-1], between(0.5, 0.8)
+    yield "the same with the fewest rows", diabetes[0], above(0.9)
+    for share, rows in r["cleaning"].items():
+        yield f"{share} wrong labels: AUROC of the doubt, by seed", rows["auroc"], above(0.9)
+        yield f"{share}: wrong ones that are suspected, by seed", rows["found"], above(0.9)
+        lost = [t - g for t, g in zip(rows["true labels"], rows["given labels"], strict=True)]
+        yield f"{share}: accuracy lost over that share, by seed", [each / float(share) for each in lost], below(0.75)
+        won = [c - g for c, g in zip(rows["suspicious ones out"], rows["given labels"], strict=True)]
+        yield f"{share}: cleaning wins back, mean of seeds", statistics.fmean(won), above(0)
+    kappas = r["condition"]
+    for table in ("wine", "diabetes"):
+        cut = kappas[f"{table} as it is"] / kappas[f"{table} standardised"]
+        yield f"{table}: standardising divides the condition number by", cut, above(1e4)
+    for what, ratio in r["walked"].items():
+        yield f"{what}: steps made over foretold", ratio, between(0.95, 1.02)
+    small, large = (f" {r['curves']['digits'][0][k]}" for k in (1, 3))
+    yield "half a pixel's shift: worth so many times the images", r["worth"]["shift" + large][0], between(1.1, 3)
+    yield "its 95 % interval begins at", r["worth"]["shift" + large][1], above(1)
+    mirror = [r["worth"]["mirror" + size][2] for size in (small, large)]
+    yield "mirror images: the 95 % interval ends at, both sizes", mirror, below(0.95)
+    for leak, (leaky, honest) in r["leaks"].items():
+        yield f"coin tosses, {leak}: foretold, mean of seeds", statistics.fmean(leaky), above(0.58)
+        yield f"coin tosses, {leak}: done properly", statistics.fmean(honest), between(0.4, 0.6)
+    yield (
+        "a text in a column of numbers",
+        r["refusals"]["text"],
+        says("column 2 holds 'tall', which is not a finite number"),
+    )
+    yield "a table of one row", r["refusals"]["one row"], says("has 1 rows of data; at least 10 are needed")
+    yield "a class too rare", r["refusals"]["a class too rare"], says("has no training sample")
+    yield "nothing diverged", r["diverged"], None
+
+
+def interpretability(r: dict, full: bool) -> Claims:
+    yield "integrated gradients by hand apart from captum's", r["hand_apart"], below(1e-6)
+    gaps = r["gaps"]
+    yield "integrated gradients: shares miss the sum by (completeness)", gaps["integrated gradients"], below(1e-3)
+    yield "feature ablation on xor: the same", gaps["feature ablation"], above(0.5)
+    yield "test accuracy of the network that is looked at", r["score"], above(0.95)
+    yield "planted data: test R², by seed", r["r2"], above(0.7)
+    for method, values in r["auroc"]["all"].items():
+        yield f"planted inputs found by {method}: AUROC, by seed", values, above(0.9)
+        single, untrained = (statistics.fmean(r["auroc"][kind][method]) for kind in ("single", "untrained"))
+        yield f"{method}: untrained, single sample, all samples", [untrained, single, min(values)], RISING
+        yield f"{method}: untrained networks, mean of seeds", untrained, between(0.3, 0.7)
+    yield (
+        "test accuracy on images of their own kind, by seed",
+        [*r["own_score"]["honest"], *r["own_score"]["clever"]],
+        above(0.93),
+    )
+    yield "clever network: says 7 to another digit with the mark, by seed", r["fooled"]["clever"], above(0.4)
+    yield "honest network: the same", r["fooled"]["honest"], below(0.05)
+    yield "clever network: reads a 7 without the mark, by seed", r["unmarked"]["clever"], below(0.5)
+    for method in ("integrated gradients", "feature ablation", "occlusion"):
+        found = statistics.fmean(r["betrayed"][method]["clever"])
+        yield f"{method}: AUROC of the mark in the clever network, mean of seeds", found, above(0.9)
+    for method, (signed, sizes) in r["sanity"].items():
+        yield f"all weights random, {method}: rank correlation, mean", statistics.fmean(signed), between(-0.2, 0.2)
+        if method in ("integrated gradients", "feature ablation"):
+            yield f"the same of the sizes alone, by seed: {method}", sizes, above(0.3)
+    yield "saliency and integrated gradients name the same pixel first", r["same_first"], below(0.5)
+    yield "another seed: rank correlation of the maps, each method", list(r["twins"].values()), between(0.2, 0.9)
+    yield "permutation: columns that go together one by one, together", [r["singly"], r["together"]], RISING
+    copies = {noise: statistics.fmean(parts) for noise, parts in r["copied"].items()}
+    yield "a nearly perfect copy gets of what cause and copy get", copies["0.01"], between(0.3, 0.7)
+    yield "copies, from good to bad", list(copies.values()), FALLING
+    yield "nothing diverged", r["diverged"], None
+
+
+def privacy(r: dict, full: bool) -> Claims:
+    by_chance = {"zh": 1 / 11, "en": 1 / 10}  # a number of the right length whose check digit fits
+    for language, chance in by_chance.items():
+        pattern, checked, spaced = (
+            r["masking"][f"{language} {way}"] for way in ("pattern", "pattern and check", "spaces too, and check")
+        )
+        yield f"{language}: secrets that the pattern hides, nine in ten", pattern["recall"], between(0.85, 0.95)
+        yield f"{language}: the same, spaces too", spaced["recall"], 1.0
+        yield f"{language}: order numbers that the pattern spoils", pattern["spoiled"], 1.0
+        yield f"{language}: the same with the check digit", checked["spoiled"], between(chance - 0.035, chance + 0.035)
+        yield f"{language}: names left", spaced["names left"], 1.0
+    for what, (kept, hits, _) in r["linkage"].items():
+        if kept:
+            k = int(what.split("; ")[1])
+            yield f"linkage, {what}: found again, over 1/k", hits * k, below(1.1)
+    kept, hits, _ = r["linkage"]["district, day; 1"]
+    yield "district and day: people who are found again", hits, above(0.98)
+    kept, _, known = r["linkage"]["province, year; 5"]
+    yield "5-anonymous rows whose illness is known all the same", known, above(0.05)
+    thefts = {int(d): error for d, error in r["thefts"].items()}
+    yield "stolen weights: tenfold error for each decimal less, slope", r["theft_slope"], between(-1.1, -0.9)
+    yield "error with 8, 4, 1 decimals", [thefts[d] for d in (8, 4, 1)], RISING
+    yield "copy from 700 labels agrees, by seed", r["copies"][-1], above(0.9)
+    aucs = {int(steps): row for steps, row in r["membership"].items()}
+    gaps = {int(steps): statistics.fmean(gap for gap, _ in row) for steps, row in r["gaps"].items()}
+    yield "gap between training and test, by steps", [gaps[steps] for steps in (50, 200, 2000)], RISING
+    opened = [statistics.fmean(aucs[steps]["probabilities"]) for steps in (50, 200, 2000)]
+    yield "AUC of the membership attack, the same steps", opened, RISING
+    yield "learnt by heart: AUC, by seed", aucs[2000]["probabilities"], above(0.8)
+    yield "the same from the label only", aucs[2000]["label only"], between(0.65, 0.85)
+    yield "label only: AUC apart from ½ + gap / 2", r["identity"], below(1e-9)
+    lock = r["lock"]
+    yield "locked and back, bit by bit", lock["same"], True
+    yield "bytes more: salt, nonce, tag", lock["more_bytes"], 16 + 12 + 16
+    yield "single bits flipped", lock["flips"], above(1000)
+    yield "of them caught", lock["caught"], 1.0
+    yield "wrong passphrases that opened it", lock["guessed"], 0.0
+    yield "a wrong passphrase", r["refusals"]["wrong"], says("wrong passphrase, or the file was changed")
+    yield "a file cut short", r["refusals"]["stub"], says("has 20 bytes, and a locked model has 44 at least")
+    yield "AES-GCM, gigabytes a second", r["gigabytes_per_second"], above(0.05)
+    yield "plain in memory, plain in the locked file", r["plaintext"], [True, False]
+    tight = 0.05  # what the attack measures by chance on 2,000 + 2,000 samples, about
+    for budget, rows in r["private"].items():
+        yield (
+            f"ε = {budget}: spent, by seed",
+            [row["spent"] for row in rows],
+            between(0.9 * float(budget), float(budget)),
+        )
+        over = [row["advantage"] - r["bounds"][budget] for row in rows]
+        yield f"ε = {budget}: advantage above the bound, by seed", over, below(tight)
+    e = math.exp(2)
+    yield "the bound at ε = 2", r["bounds"]["2"], near((e - 1 + 2e-5) / (e + 1), 1e-9)
+    yield "ε = 2: AUC of the attack, by seed", [row["auc"] for row in r["private"]["2"]], between(0.45, 0.56)
+    yield "not private: AUC, by seed", [row["auc"] for row in r["not_private"]], above(0.65)
+    accuracy = {budget: statistics.fmean(row["accuracy"] for row in rows) for budget, rows in r["private"].items()}
+    yield "test accuracy at ε = 0.3, at ε = 2", [accuracy["0.3"], accuracy["2"]], RISING
+    opened = statistics.fmean(row["accuracy"] for row in r["not_private"])
+    yield "on true labels: not private, ε = 2 (it cannot learn the wrong ones)", [opened, accuracy["2"]], RISING
+    for row in r["homomorphic"]:
+        yield "computing on encrypted numbers: error", row["error"], below(1e-5)
+        yield "times the time", row["times"], above(1000)
+        yield "times the bytes", row["size"], between(200, 2000)
+    yield "nothing diverged", r["diverged"], None
+
+
 def own_experiment(r: dict, full: bool) -> Claims:
     yield "the example's samples", (r["example"], r["samples"]), (True, 442)
     yield "seeds", len(r["scores"]["0"]), 20 if full else 10
@@ -436,5 +581,8 @@ CLAIMS = {
     "06_the_article_network": article,
     "07_bigger_models": bigger,
     "08_hardware_and_serving": serving,
+    "09_data": data,
+    "10_interpretability": interpretability,
+    "11_privacy": privacy,
     "12_your_own_experiment": own_experiment,
 }

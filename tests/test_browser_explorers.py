@@ -208,3 +208,87 @@ def test_a_person_turns_the_time_limit_of_a_server(page, jupyter):
     limit.press("budget ms", "End")
     assert re.match(r"Within 100 ms: a batch of [\d,]+ at most, [\d,]+ answers a second\.", limit.sentence())
     assert page.errors == []
+
+
+def test_a_person_draws_learning_curves_and_trains_on_more_images(page, jupyter):
+    lab = opened(page, jupyter, "09_data.ipynb")
+    page.wait_for_function(NOTHING_WAITS, timeout=300_000)
+    few = lab.sentence()
+
+    curves = Explorer(lab, 0)
+    assert curves.sentence().startswith("digits: the error is the share that is wrong;")
+    curves.choose(0, "diabetes")
+    assert curves.sentence().startswith("diabetes: the error is the unexplained variance (1 − R²);")
+    curves.choose(1, "linear", says_the_same=True)
+
+    share = lab.control("train share").locator(".noUi-handle")
+    share.focus()
+    share.press("End")  # 1: nothing is left to test on
+    share.press("ArrowLeft")
+    lab.button("Reset").click()
+    lab.until(lambda: lab.status().startswith("idle"))
+    lab.button("Train").click()
+    lab.until(lambda: lab.status().startswith("done") and "Test loss" in lab.sentence() and lab.sentence() != few)
+    assert float(re.search(r"test accuracy ([\d.]+)", lab.sentence())[1]) > 0.95
+    assert page.errors == []
+
+
+def test_a_person_moves_a_point_over_the_network_and_catches_the_clever_one(page, jupyter):
+    lab = opened(page, jupyter, "10_interpretability.ipynb")
+    page.wait_for_function(NOTHING_WAITS, timeout=300_000)
+
+    shares = Explorer(lab, 0)
+    rise, ours, ablated = (float(each) for each in re.findall(SHARES, shares.sentence())[0])
+    assert abs(ours - rise) < 0.11 and ablated > 1.5 * rise  # xor: the whole is given twice
+    said, frames = shares.sentence(), shares.frames()
+    box = shares.figure.locator(".nsewdrag").first.bounding_box()
+    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.3 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"], steps=5)
+    page.mouse.up()
+    lab.until(lambda: shares.frames() > frames and shares.sentence() != said)
+    assert shares.sentence().startswith("The answer is -")  # the other class
+    shares.choose(0, "the other side")
+    trained = shares.sentence()
+
+    lab.control("dataset").locator("select").select_option(label="gauss")
+    lab.button("Reset").click()
+    lab.until(lambda: lab.status().startswith("idle"))
+    lab.button("Train").click()
+    lab.until(lambda: lab.status().startswith("done") and "Test loss" in lab.sentence())
+    shares.choose(0, "the mean")
+    assert shares.sentence() != trained  # of the network that was just trained
+    rise, ours, _ = (float(each) for each in re.findall(SHARES, shares.sentence())[0])
+    assert abs(ours - rise) < 0.11
+
+    pixels = Explorer(lab, 1)
+    part = int(re.search(r"says 7\. .* get (\d+)%", pixels.sentence())[1])
+    pixels.choose(1, "honest")
+    assert int(re.search(r"get (\d+)%", pixels.sentence())[1]) < part / 2
+    pixels.choose(2, "occlusion")
+    pixels.choose(3, "black")
+    pixels.choose(0, "a 3")
+    assert page.errors == []
+
+
+def test_a_person_masks_answers_and_spends_a_privacy_budget(page, jupyter):
+    lab = explored(page, jupyter, "11_privacy.ipynb")
+
+    def auc():
+        return float(re.match(r"AUC ([\d.]+), gap", attack.sentence())[1])
+
+    attack = Explorer(lab, 0)
+    learnt = auc()
+    attack.choose(0, "label only")
+    assert 0.6 < auc() < learnt
+    attack.press("steps", "Home")
+    assert auc() < 0.6  # the goal
+
+    budget = Explorer(lab, 1)
+    assert budget.sentence().startswith("ε = 2: ") and "0.76 is the bound" in budget.sentence()
+    budget.press("epsilon", "Home")
+    assert budget.sentence().startswith("ε = 0.3: ") and "0.15 is the bound" in budget.sentence()
+    assert page.errors == []
+
+
+SHARES = r"([+-]\d+\.\d) more than .* integrated gradients ([+-]\d+\.\d), feature ablation ([+-]\d+\.\d)"

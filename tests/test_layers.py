@@ -10,7 +10,7 @@ from conftest import ROOT
 import labkit
 
 ORDER = [
-    "files", "spec", "parameters", "costs", "devices", "data", "losses", "optimizers", "network", "training",
+    "files", "spec", "parameters", "costs", "devices", "data", "tables", "losses", "optimizers", "network", "training",
     "pictures", "saving", "checkpoints", "runs", "planner", "sharded",
     "directions", "stacked", "ground", "landscape", "trails", "curvature", "connect", "signals", "survey",
     "frames", "relief", "charts", "figure", "explorer", "controls", "lookout", "screen", "renderer", "live",

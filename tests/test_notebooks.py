@@ -124,6 +124,15 @@ OTHER = {
         {"inputs": 4, "own": "plane", "seconds": 0.2, "seed": 3},
     ),
     "a small network to serve": ("08_hardware_and_serving", {"depth": 1, "width": 48, "budget_ms": 0.2, "seed": 2}),
+    "wines, and few of them": ("09_data", {"table": "wine", "noise_share": 0.1, "copies": 4, "steps": 300, "seed": 3}),
+    "a regression explained": (
+        "10_interpretability",
+        {"dataset": "bumps", "table": "diabetes", "planted": 3, "inputs": 8, "depth": 1, "steps": 400, "seed": 2},
+    ),
+    "few people and a small budget": (
+        "11_privacy",
+        {"people": 50, "noise_share": 0.1, "width": 32, "steps": 300, "epsilon": 0.5, "passphrases": 5, "seed": 4},
+    ),
     "few samples": ("06_the_article_network", {"samples": 300, "steps": 20}),
     "a table of classes": (
         "12_your_own_experiment",
