@@ -282,7 +282,8 @@ def test_a_person_masks_answers_and_spends_a_privacy_budget(page, jupyter):
     attack.choose(0, "label only")
     assert 0.6 < auc() < learnt
     attack.press("steps", "Home")
-    assert auc() < 0.6  # the goal
+    attack.choose(0, "probabilities")
+    assert auc() < 0.7  # the goal
 
     budget = Explorer(lab, 1)
     assert budget.sentence().startswith("ε = 2: ") and "0.76 is the bound" in budget.sentence()
@@ -291,4 +292,4 @@ def test_a_person_masks_answers_and_spends_a_privacy_budget(page, jupyter):
     assert page.errors == []
 
 
-SHARES = r"([+-]\d+\.\d) more than .* integrated gradients ([+-]\d+\.\d), feature ablation ([+-]\d+\.\d)"
+SHARES = r"a change of ([+-]\d+\.\d) from .* integrated gradients ([+-]\d+\.\d), feature ablation ([+-]\d+\.\d)"

@@ -131,7 +131,7 @@ OTHER = {
     ),
     "few people and a small budget": (
         "11_privacy",
-        {"people": 50, "noise_share": 0.1, "width": 32, "steps": 300, "epsilon": 0.5, "passphrases": 5, "seed": 4},
+        {"people": 200, "noise_share": 0.1, "width": 32, "steps": 300, "epsilon": 0.5, "passphrases": 5, "seed": 4},
     ),
     "few samples": ("06_the_article_network", {"samples": 300, "steps": 20}),
     "a table of classes": (
