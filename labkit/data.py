@@ -265,7 +265,8 @@ def read_csv(path: Path, changed: int, size: int) -> tuple[np.ndarray, np.ndarra
     if lines and not any(is_number(cell) for cell in lines[0][1]):
         lines = lines[1:]
     if len(lines) < 10:
-        raise ValueError(f"{path} has {len(lines)} rows of data; at least 10 are needed.")
+        rows = "1 row" if len(lines) == 1 else f"{len(lines)} rows"
+        raise ValueError(f"{path} has {rows} of data; at least 10 are needed.")
     columns = len(lines[0][1])
     if columns < 2:
         raise ValueError(f"{path} has one column; it takes inputs first and the target last, parted by commas.")

@@ -296,7 +296,7 @@ def _is_error(cell: dict, output: dict) -> bool:
 
 
 def _words(output: dict) -> str:
-    first = (output.evalue.strip().splitlines() or [""])[0]
+    first = (output.evalue.strip().splitlines() or [""])[0].removesuffix(".")
     return f"{output.ename}: {first}" if first else output.ename
 
 

@@ -452,7 +452,7 @@ def data(r: dict, full: bool) -> Claims:
         r["refusals"]["text"],
         says("column 2 holds 'tall', which is not a finite number"),
     )
-    yield "a table of one row", r["refusals"]["one row"], says("has 1 rows of data; at least 10 are needed")
+    yield "a table of one row", r["refusals"]["one row"], says("has 1 row of data; at least 10 are needed")
     yield "a class too rare", r["refusals"]["a class too rare"], says("has no training sample")
     yield "nothing diverged", r["diverged"], None
 

@@ -49,7 +49,7 @@ def test_many_whole_numbers_and_fractions_are_a_regression(tmp_path):
     ("text", "words"),
     [
         (None, "PATH is a file that exists"),
-        ("1,2,0\n", "has 1 rows of data; at least 10"),
+        ("1,2,0\n", "has 1 row of data; at least 10"),
         ("1,2,0\n" * 10 + "7,tall,0\n", "line 11, column 2 holds 'tall', which is not a finite number"),
         ("1,2,0\n" * 10 + "7,,0\n", "line 11, column 2 is empty"),
     ],
