@@ -484,7 +484,9 @@ def interpretability(r: dict, full: bool) -> Claims:
         yield f"all weights random, {method}: rank correlation, mean", statistics.fmean(signed), between(-0.2, 0.2)
         if method in ("integrated gradients", "feature ablation"):
             yield f"the same of the sizes alone, by seed: {method}", sizes, above(0.3)
-    honest = [statistics.fmean(r["betrayed"][method]["honest"]) for method in ("integrated gradients", "feature ablation")]
+    honest = [
+        statistics.fmean(r["betrayed"][method]["honest"]) for method in ("integrated gradients", "feature ablation")
+    ]
     yield "the same in the honest network: high as well, mean of seeds", honest, between(0.6, 0.9)
     others = [same for method, same in r["same_first"].items() if method != "integrated gradients"]
     yield "same first pixel as integrated gradients, each other method", others, below(0.75)
