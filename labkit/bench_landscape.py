@@ -164,12 +164,10 @@ def landscape_rows(repetitions: int) -> Iterator[Row]:
     """Measure planes against loss-landscapes, or without it against the plain loop: speed, and error of both sides."""
     yield Row(f"planes, plain: {_other_name()}")
     with _full_float32():
-        for goal in CPU:
+        for goal in (*CPU, *SHAPES):
             case = make(goal)
             yield from cpu_rows(case, goal.target, repetitions)
             yield from error_rows(case)
-        for goal in SHAPES:
-            yield from cpu_rows(make(goal), goal.target, repetitions)
         for goal in CUDA if "cuda" in devices.available() else ():
             case, threads = make(goal, "cuda"), torch.get_num_threads()
             yield speed_row(case, "cuda", goal.target, repetitions, threads, threads)

@@ -19,6 +19,14 @@ Direction = dict[str, Tensor]
 NORMALIZATIONS = ("filter", "layer", "none")
 
 
+class Drawn(dict):
+    """A direction drawn at random, with what it was `made` from: plain values, which a plane keeps."""
+
+    def __init__(self, parts: Direction, made: dict) -> None:
+        super().__init__(parts)
+        self.made = made
+
+
 class Principal(NamedTuple):
     """The plane that lies closest to the points of some paths.
 
@@ -136,7 +144,8 @@ def random_directions(
             rows, one, two = (_filters(part, normalize) for part in (weight, u[name], v[name]))
             two = _across(one, two) if orthogonal else two
             u[name], v[name] = (_as_long(part, rows).view_as(weight) for part in (one, two))
-    return tuple({name: part.to(weights[name]) for name, part in each.items()} for each in (u, v))
+    made = {"kind": "random", "seed": seed, "normalize": normalize, "orthogonal": orthogonal, "biases": biases}
+    return tuple(Drawn({name: part.to(weights[name]) for name, part in each.items()}, made) for each in (u, v))
 
 
 def _draw(weight: Tensor, rng: np.random.Generator, biases: bool) -> Tensor:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm  # in text: the bars of tqdm.auto leave their widgets in the notebook
 
-from labkit import saving
-from labkit.directions import Direction, between, flat
+from labkit import __version__, saving
+from labkit.directions import Direction, Drawn, between, flat
 from labkit.ground import Ground
 from labkit.spec import Number, Whole
 from labkit.stacked import LossFn
@@ -38,7 +38,7 @@ class Plane:
             what else was asked for, such as "accuracy"; nan where nothing is computed yet.  # (B, A)
         computed: Which cells are.  # (B, A)
         facts: What made it, as plain values: how many parameters, the way, the statistics of batch norm,
-            versions, and what the caller noted.
+            versions, how its directions were drawn if they were, and what the caller noted.
     """
 
     alpha: np.ndarray
@@ -255,13 +255,15 @@ class _Cells:
     ) -> None:
         self.alpha, self.beta = _axes(span, points, window)
         self.ground = Ground(model, loss_fn, x, y, (u, v), **more)
+        self._drawn = {name: each.made for name, each in (("u", u), ("v", v)) if isinstance(each, Drawn)}
 
     def begin(self, notes: dict | None) -> Plane:
         """Return a plane with nothing on it yet."""
         shape = len(self.beta), len(self.alpha)
         ground = self.ground
         made = {"parameters": ground.parameters, "way": ground.way, "batch_norm": ground.batch_norm}
-        made |= {"dtype": str(ground.dtype), "torch": torch.__version__}
+        made |= {"dtype": str(ground.dtype), "labkit": __version__, "torch": torch.__version__, "numpy": np.__version__}
+        made |= {"directions": self._drawn} if self._drawn else {}
         values = {name: np.full(shape, np.nan) for name in ground.names}
         facts = made | _checked(notes or {}, {*made, "format", "sha256", "sum"})
         return Plane(self.alpha, self.beta, values, np.zeros(shape, dtype=bool), facts)

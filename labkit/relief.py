@@ -28,6 +28,7 @@ GROUND, MASK, CENTRE, PATHS = range(4)  # the traces of `blank`; each path has t
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 AXES = {"u": "along u", "v": "along v"}
 UNITS = dict.fromkeys("uv", "the direction as it was given: 1 = once its own length")
+DRAWN = {normalize: f"1 = every {normalize} moved by its own length" for normalize in ("filter", "layer")}
 BAR = {"thickness": 12, "x": 1.01, "xpad": 0, "outlinewidth": 0, "tickfont": {"size": 12}, "title": {"side": "right"}}
 HIDDEN = {"name": "grey: loss not finite", "colorscale": [[0, GREY], [1, GREY]], "showscale": False, "visible": False}
 LEGEND = {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "entrywidth": 0, "itemsizing": "constant"}
@@ -308,7 +309,8 @@ def caption(text: str, below: int) -> dict:
 
 def units(plane: object) -> str:
     """Say what the axes measure."""
-    u, v = ((UNITS | plane.facts.get("units", {}))[each] for each in "uv")
+    drawn = {way: DRAWN.get(made["normalize"], UNITS[way]) for way, made in plane.facts.get("directions", {}).items()}
+    u, v = ((UNITS | drawn | plane.facts.get("units", {}))[each] for each in "uv")
     return f"Along u and v: {u}." if u == v else f"Along u: {u}. Along v: {v}."
 
 

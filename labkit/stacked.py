@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from numbers import Real
 from typing import NamedTuple
 
@@ -19,8 +20,17 @@ CACHE = 2 << 20  # bytes that a layer's outputs may take on a CPU before they fa
 FEW_INPUTS = 8  # up to so many, the first layer is quicker computed at every place than mixed from its parts
 WORK, TILES = 5e7, 4  # floating-point operations, and goes, that a thread should get at once: it waits for the others
 GPU_SHARE, GPU_CHUNK = 0.25, 1 << 30  # of the free memory, and bytes, for one chunk of places on a GPU
+CPU_SHARE = 0.5  # of the free memory, for the buffers of all threads
 ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.Identity, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.Softplus)
-IN_PLACE = {nn.ReLU: lambda z: z.clamp_min_(0), nn.Tanh: torch.tanh_, nn.Sigmoid: torch.sigmoid_}
+IN_PLACE = {  # (module, z) → z, overwritten: a fresh tensor for each layer costs a CPU up to half of its time
+    nn.ReLU: lambda module, z: z.clamp_min_(0),
+    nn.Tanh: lambda module, z: z.tanh_(),
+    nn.Sigmoid: lambda module, z: z.sigmoid_(),
+    nn.GELU: lambda module, z: torch.ops.aten.gelu_(z, approximate=module.approximate),
+    nn.SiLU: lambda module, z: functional.silu(z, inplace=True),
+    nn.ELU: lambda module, z: functional.elu(z, module.alpha, inplace=True),
+    nn.LeakyReLU: lambda module, z: functional.leaky_relu(z, module.negative_slope, inplace=True),
+}
 KNOWN = {functional.mse_loss: "mse", functional.huber_loss: "huber", functional.cross_entropy: "cross_entropy"}
 FIT_FOR_MANY = (accuracy, r_squared)  # beside the losses: they take the predictions of many networks at once
 LossFn = Callable[[Tensor, Tensor], Tensor]  # (prediction, target) → scalar
@@ -167,19 +177,21 @@ class Stacked:
     def _fitting(self, samples: list[int], threads: int) -> tuple[int, int, int]:
         """How many places are computed in one go, how many are asked for at once, and by how many threads.
 
-        In one go a layer's outputs stay in the cache of a CPU, or fill a GPU.
+        In one go a layer's outputs stay in the cache of a CPU, or fill a GPU; all that is at work fits the free memory.
         """
         first, size = self._weights[0], self._weights[0].element_size()
         units = [weight.shape[1] for weight in self._weights]
         rest = sum(weight[0].numel() for weight in self._weights[1:])
+        place, free = size * (rest + sum(samples) * sum(units)), devices.free_bytes(first.device)  # bytes
         if first.device.type != "cpu":
-            room = min(GPU_CHUNK, GPU_SHARE * devices.free_bytes(first.device))
-            tile = max(1, int(room / (size * (rest + sum(samples) * sum(units)))))
+            tile = max(1, int(min(GPU_CHUNK, GPU_SHARE * free) / place))
             return tile, tile, 1
-        tile = max(2, CACHE // (size * max(samples) * max(units)))
+        places = max(1, int(CPU_SHARE * free / place))  # that all threads together have room for
+        tile = min(places, max(2, CACHE // (size * max(samples) * max(units))))
         each = 2 * sum(samples) * (rest + len(first) * units[0])  # operations at one place
         tiles = max(TILES, int(WORK / each) // tile)
-        workers = int(max(1, min(threads, each * tile * tiles * threads // devices.WORK_PER_THREAD)))
+        busy = each * tile * tiles * threads // devices.WORK_PER_THREAD
+        workers = int(max(1, min(threads, busy, places // tile)))
         return tile, tile * tiles * workers, workers
 
     def check(self) -> None:
@@ -245,7 +257,7 @@ class Stacked:
     def _activated(self, layer: int, z: Tensor, before: Tensor | None) -> Tensor:
         """Apply a layer's activation and shortcut."""  # (B, out, N)
         activation = self._layers[layer].activation
-        act = IN_PLACE.get(type(activation), activation)
+        act = partial(IN_PLACE[type(activation)], activation) if type(activation) in IN_PLACE else activation
         skip = None if before is None else shortcut(before.mT, z.shape[1])
         return act(z) if skip is None else act(z) + skip.mT
 

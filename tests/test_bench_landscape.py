@@ -98,11 +98,12 @@ def small(monkeypatch):
 
 
 def test_rows_of_small_planes(small):
-    head, speed, *errors, shape = bench_landscape.landscape_rows(1)
+    head, speed, *errors, shape, of_shape, _, in_double = list(bench_landscape.landscape_rows(1))[:-2]
     assert "loss-landscapes 3.0.6" in head.what
     assert (speed.what, speed.target, speed.at_most) == ("3-8-8-4, 7², 1 thread, points/s", 2, False)
     assert (shape.what, shape.target, shape.at_most) == ("3-8-1, 5², 1 thread, points/s", 2, False)
     against_loop, against_median, double, stands, documents = errors
+    assert of_shape.what == "3-8-1, 5², error / plain loop's" and of_shape.met and in_double.met
     assert (against_loop.target, against_median.target, double.target) == (2, 1e-6, 1e-12)
     assert against_loop.met and against_median.met and double.met
     assert against_loop.ours == against_median.ours == against_loop.ratio * against_loop.plain
@@ -113,9 +114,9 @@ def test_without_the_peer_the_table_says_so_and_measures_the_loop(small, monkeyp
     monkeypatch.setattr(bench_landscape, "installed", lambda: False)
     head, *rows = bench_landscape.landscape_rows(1)
     assert "loss-landscapes is missing" in head.what
-    assert len(rows) == 5
+    assert len(rows) == 8
     assert rows[0].ratio > 0
-    assert rows[0].target is rows[-1].target is None
+    assert rows[0].target is rows[4].target is None
     assert all(row.ours is not None for row in rows)
 
 

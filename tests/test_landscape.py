@@ -912,6 +912,22 @@ def test_a_cpu_without_memory_says_so_in_words():
     assert not ground._out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
+@pytest.mark.parametrize("free", [0, 40_000, 10**9])
+def test_buffers_of_all_threads_fit_the_free_memory_of_a_cpu(monkeypatch, free):
+    model, loss_fn, x, y, u, v = scene()
+    expected = labkit.plane(model, loss_fn, x, y, u, v, points=21)
+    monkeypatch.setattr(devices, "free_bytes", lambda device: free)
+    monkeypatch.setattr(devices, "WORK_PER_THREAD", 1)
+    with devices.threads(2):
+        here = Ground(model, loss_fn, x, y, (u, v))
+    evaluator, units = here._evaluator, sum(layer.out_features for layer in model if isinstance(layer, nn.Linear))
+    place = 8 * (sum(layer.numel() for layer in list(model.parameters())[2::2]) + len(x) * units)
+    assert evaluator._workers * evaluator._tile * place <= max(free / 2, place)
+    assert evaluator._workers == (2 if free == 10**9 else 1)
+    steps = np.stack(np.meshgrid(expected.alpha, expected.beta), -1).reshape(-1, 2)
+    np.testing.assert_allclose(here.at(steps)["loss"], expected.loss.ravel(), rtol=1e-13)
+
+
 def test_the_size_of_a_chunk_changes_nothing(monkeypatch):
     run = labkit.train(SPEC)
     model = run.model()
@@ -1050,11 +1066,23 @@ def test_a_saved_plane_comes_back_as_it_was(folder):
     again = labkit.load_plane(folder)
     assert again.facts == found.facts and again.facts["parameters"] == 59 and again.facts["seed"] == 3
     assert again.facts["torch"] == torch.__version__ and again.facts["dtype"] == "torch.float64"
+    assert (again.facts["labkit"], again.facts["numpy"]) == (labkit.__version__, np.__version__)
     for name in ("alpha", "beta", "computed"):
         assert np.array_equal(getattr(again, name), getattr(found, name))
     assert {*again.values} == {*found.values}
     assert all(np.array_equal(again.values[name], found.values[name]) for name in found.values)
     assert again.done and repr(again) == repr(found)
+
+
+def test_a_plane_keeps_how_its_directions_were_drawn(folder):
+    model, loss_fn, x, y, *_ = scene()
+    drawn, other = labkit.random_directions(model, seed=7, normalize="layer", orthogonal=True)
+    labkit.plane(model, loss_fn, x, y, drawn, other, points=3).save(folder)
+    made = {"kind": "random", "seed": 7, "normalize": "layer", "orthogonal": True, "biases": True}
+    assert labkit.load_plane(folder).facts["directions"] == {"u": made, "v": made}
+    (way,) = labkit.between(model, copy.deepcopy(model))
+    assert labkit.plane(model, loss_fn, x, y, way, other, points=3).facts["directions"] == {"v": made}
+    assert "directions" not in labkit.plane(model, loss_fn, x, y, way, dict(other), points=3).facts
 
 
 class Counted:

@@ -546,3 +546,14 @@ def test_captions_are_below_the_plot_legends_off_it_and_letters_large_enough(nam
     assert layout.legend.y >= 1 and layout.legend.orientation == "h"
     sizes = [int(size) for size in re.findall(r'"size":(\d+)[,}]', json.dumps(layout.to_plotly_json()))]
     assert min(sizes, default=12) >= 12
+
+
+@pytest.mark.parametrize(
+    ("normalize", "words"),
+    [("filter", "1 = every filter moved by its own length"), ("none", "the direction as it was given")],
+)
+def test_the_caption_names_what_directions_were_drawn_with(normalize, words):
+    facts = {"directions": {way: {"normalize": normalize} for way in "uv"}}
+    assert relief.units(replace(plane(), facts=facts)).startswith(f"Along u and v: {words}")
+    one = relief.units(replace(plane(), facts={"directions": {"u": {"normalize": "filter"}}}))
+    assert one == f"Along u: 1 = every filter moved by its own length. Along v: {relief.UNITS['v']}."
