@@ -231,6 +231,10 @@ def descent(r: dict, full: bool) -> Claims:
     yield "2-D, κ = 1000, at 45°: Adam's height at 0.1 over gradient descent's", shares[0], above(1)
     yield "2-D, κ = 1000, at 45°: Adam's height at 0.3 over gradient descent's", shares[1], between(0.1, 1)
     yield "2-D, κ = 100, a good learning rate: Adam's height at 45°", r["rotated_2d"]["100, 0.3"][1], below(1e-12)
+    first, settled, spread = r["climb"]
+    yield "gradient descent: sharpness × lr / 2 at the start, by seed", first, below(0.9)
+    yield "the same over the second half, by seed (the edge of stability)", settled, between(0.97, 1.03)
+    yield "its lowest and highest look", spread, between(0.9, 1.1)
     yield "Adam's edge: networks", len(r["edge_late"]), 9 if full else 1
     yield "Adam's edge: sharpness of P⁻¹H × lr / 38 after 100 steps", r["edge_first"], below(0.5)
     yield "Adam's edge: sharpness of P⁻¹H × lr / 38, mean of the last quarter", r["edge_late"], near(1, 0.15)
@@ -245,6 +249,8 @@ def landscapes(r: dict, full: bool) -> Claims:
     yield "same function stretched: filter-normalised pictures apart by", r["apart_filter"], below(1e-4)
     yield "basin of width 4, 16, 64", list(r["basin_by_width"].values()), RISING
     yield "basin of batch size 8, 32, all", list(r["basin_by_batch"].values()), FALLING
+    for what, overlap in r["overlap"].items():
+        yield f"{what}: some seed of one end reaches into the other end's", overlap, True
     yield "basin of Adam, of SGD", [r["basin_by_optimizer"][name] for name in ("adam", "sgd")], RISING
     yield "share of three paths' spread on their common plane", r["explained"], above(0.5)
     yield "Adam's end: the plane's loss over the true loss", r["misled"]["adam"], above(100)
