@@ -8,6 +8,7 @@ import contextlib
 import copy
 import logging
 import os
+import secrets
 import signal
 import threading
 import time
@@ -105,12 +106,17 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def _manager() -> type:
-    """A kernel manager whose kernels listen to files instead of ports: no two runs ever race for a port."""
+    """A kernel manager whose kernel listens to files of its own instead of ports: no two runs ever share one."""
     from jupyter_client.manager import AsyncKernelManager
     from jupyter_core.paths import jupyter_runtime_dir
 
-    short = os.name == "posix" and len(jupyter_runtime_dir()) < 50  # a socket's name has at most about 100 letters
-    return type("Manager", (AsyncKernelManager,), {"transport": "ipc"} if short else {})
+    place = jupyter_runtime_dir()
+    with contextlib.suppress(OSError):  # of a home that cannot be written to: then ports will do
+        os.makedirs(place, mode=0o700, exist_ok=True)
+    sockets = os.path.join(place, f"labkit-{secrets.token_hex(6)}")
+    short = os.name == "posix" and len(sockets) < 80  # a socket's name has at most about 100 letters
+    files = short and os.access(place, os.W_OK)
+    return type("Manager", (AsyncKernelManager,), {"transport": "ipc", "ip": sockets} if files else {})
 
 
 def _engine(done: Execution) -> type:

@@ -13,9 +13,10 @@ import nbformat
 import psutil
 import pytest
 from faults import RESULTS, command, written
+from jupyter_core.paths import jupyter_runtime_dir
 
 import labkit
-from labkit import pages, parameters, reports
+from labkit import execution, pages, parameters, reports
 from labkit.__main__ import main
 from labkit.files import Held, put
 from labkit.reports import Runner, name_of, report
@@ -288,3 +289,10 @@ def test_the_results_of_a_real_notebook_come_back(tmp_path):
     said = top(result)
     assert "torch 2" in said and "lab1." in said and re.search(r"<th>device</th><td>(cpu|cuda|mps)", said)
     assert result.page.stat().st_size < 300_000 and result.values["steps"] == 50
+
+
+def test_two_kernels_of_one_folder_never_share_their_sockets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one, other = (execution._manager()() for _ in range(2))
+    assert {one.transport, other.transport} == {"ipc"} and one.ip != other.ip
+    assert Path(one.ip).is_absolute() and Path(one.ip).parent == Path(jupyter_runtime_dir())
