@@ -38,6 +38,7 @@ class Goal(NamedTuple):
     samples: int
     points: int
     target: float
+    activation: type[nn.Module] = nn.ReLU
 
 
 ARTICLE = (1024, *Spec.article().hidden, 1)
@@ -50,6 +51,10 @@ SHAPES = tuple(
     Goal(f"{inputs}-{width}-{width}-10", (inputs, width, width, 10), 1000, 21 if width < 256 else 11, 0.9)
     for inputs in (2, 64, 784)
     for width in (16, 64, 256, 512)
+)
+SMOOTH = tuple(  # activations that cost more than the products beside them
+    Goal(f"20-(128×4)-3, {kind.__name__}", (20, 128, 128, 128, 128, 3), 4000, 15, 0.9, kind)
+    for kind in (nn.GELU, nn.SiLU)
 )
 CUDA = (
     Goal("2-64-64-2", (2, 64, 64, 2), 1000, 51, 20),
@@ -76,7 +81,7 @@ class Case(NamedTuple):
 
 
 def make(goal: Goal, device: str = "cpu") -> Case:
-    """Return a ReLU network with PyTorch's own initial weights, random data and random directions."""
+    """Return a network with PyTorch's own initial weights, random data and random directions."""
     generator = torch.Generator().manual_seed(0)
     inputs, outputs = goal.widths[0], goal.widths[-1]
     x = torch.randn(goal.samples, inputs, generator=generator)
@@ -84,15 +89,15 @@ def make(goal: Goal, device: str = "cpu") -> Case:
         loss_fn, y = Loss("mse"), torch.randn(goal.samples, 1, generator=generator)
     else:
         loss_fn, y = Loss("cross_entropy"), torch.randint(outputs, (goal.samples,), generator=generator)
-    model = _network(goal.widths).to(device)
+    model = _network(goal.widths, goal.activation).to(device)
     u, v = random_directions(model, seed=0)
     return Case(f"{goal.name}, {goal.points}²", model, loss_fn, x.to(device), y.to(device), u, v, goal.points)
 
 
-def _network(widths: tuple[int, ...]) -> nn.Sequential:
+def _network(widths: tuple[int, ...], activation: type[nn.Module]) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        layers = [layer for sizes in pairwise(widths) for layer in (nn.Linear(*sizes), nn.ReLU())]
+        layers = [layer for sizes in pairwise(widths) for layer in (nn.Linear(*sizes), activation())]
     return nn.Sequential(*layers[:-1])
 
 
@@ -164,7 +169,7 @@ def landscape_rows(repetitions: int) -> Iterator[Row]:
     """Measure planes against loss-landscapes, or without it against the plain loop: speed, and error of both sides."""
     yield Row(f"planes, plain: {_other_name()}")
     with _full_float32():
-        for goal in (*CPU, *SHAPES):
+        for goal in (*CPU, *SHAPES, *SMOOTH):
             case = make(goal)
             yield from cpu_rows(case, goal.target, repetitions)
             yield from error_rows(case)

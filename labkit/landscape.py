@@ -265,7 +265,7 @@ class _Cells:
         made |= {"dtype": str(ground.dtype), "labkit": __version__, "torch": torch.__version__, "numpy": np.__version__}
         made |= {"directions": self._drawn} if self._drawn else {}
         values = {name: np.full(shape, np.nan) for name in ground.names}
-        facts = made | _checked(notes or {}, {*made, "format", "sha256", "sum"})
+        facts = made | _checked(notes or {}, {*made, "directions", "format", "sha256", "sum"})
         return Plane(self.alpha, self.beta, values, np.zeros(shape, dtype=bool), facts)
 
     def fill(self, made: Plane, cells: np.ndarray) -> Iterator[int]:

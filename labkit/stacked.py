@@ -22,7 +22,7 @@ WORK, TILES = 5e7, 4  # floating-point operations, and goes, that a thread shoul
 GPU_SHARE, GPU_CHUNK = 0.25, 1 << 30  # of the free memory, and bytes, for one chunk of places on a GPU
 CPU_SHARE = 0.5  # of the free memory, for the buffers of all threads
 ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.Identity, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.Softplus)
-IN_PLACE = {  # (module, z) → z, overwritten: a fresh tensor for each layer costs a CPU up to half of its time
+IN_PLACE = {  # (module, z) → z, overwritten: fresh memory for every layer costs a CPU more than the numbers
     nn.ReLU: lambda module, z: z.clamp_min_(0),
     nn.Tanh: lambda module, z: z.tanh_(),
     nn.Sigmoid: lambda module, z: z.sigmoid_(),

@@ -6,10 +6,11 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from labkit import bench_landscape, devices
-from labkit.bench_landscape import CPU, CUDA, SHAPES, Goal
+from labkit.bench_landscape import CPU, CUDA, SHAPES, SMOOTH, Goal
 
 TINY = Goal("3-8-8-4", (3, 8, 8, 4), 50, 7, 2)
 ONE_OUTPUT = Goal("3-8-1", (3, 8, 1), 50, 5, 2)
@@ -69,15 +70,21 @@ def test_the_loss_is_the_one_that_torch_has(case):
 
 def test_goals_are_the_promised_ones():
     article = (1024, 512, 256, 128, 64, 32, 16, 1)
-    assert [goal[1:] for goal in CPU] == [
+    assert [goal[1:5] for goal in CPU] == [
         ((784, 128, 10), 1000, 21, 10),
         (article, 512, 21, 2.7),
         ((2, 32, 32, 1), 512, 41, 2),
     ]
-    assert [goal[1:] for goal in CUDA] == [((2, 64, 64, 2), 1000, 51, 20), ((784, 512, 512, 10), 10_000, 51, 2.5)]
+    assert [goal[1:5] for goal in CUDA] == [((2, 64, 64, 2), 1000, 51, 20), ((784, 512, 512, 10), 10_000, 51, 2.5)]
     assert {(goal.widths, goal.target) for goal in SHAPES} == {
         ((inputs, width, width, 10), 0.9) for inputs, width in product((2, 64, 784), (16, 64, 256, 512))
     }
+
+
+def test_other_activations_than_relu_are_measured_too():
+    assert [(goal.activation, goal.target) for goal in SMOOTH] == [(nn.GELU, 0.9), (nn.SiLU, 0.9)]
+    kinds = {type(layer) for layer in bench_landscape.make(SMOOTH[0]).model}
+    assert kinds == {nn.Linear, nn.GELU}
 
 
 def test_speed_is_not_off_by_far():
@@ -92,6 +99,7 @@ def small(monkeypatch):
     """A benchmark of small planes, wherever it runs."""
     monkeypatch.setattr(bench_landscape, "CPU", (TINY,))
     monkeypatch.setattr(bench_landscape, "SHAPES", (ONE_OUTPUT,))
+    monkeypatch.setattr(bench_landscape, "SMOOTH", ())
     monkeypatch.setattr(bench_landscape, "CUDA", ())
     with devices.threads(1):
         yield
