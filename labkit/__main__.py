@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labkit import parameters
+from labkit.execution import Terminated
 from labkit.files import Held
-from labkit.reports import FAILED, HELD, INTERRUPTED, REFUSED, Runner
+from labkit.reports import FAILED, HELD, INTERRUPTED, REFUSED, TERMINATED, Runner
 from labkit.spec import nearest
 from labkit.sweeps import Conductor, grid_of
 
@@ -67,13 +68,16 @@ def _sweep(options: argparse.Namespace) -> int:
         source = parameters.load(options.notebook)
         _once(options.p, options.g)
         runs = grid_of(dict(options.p), {name: _listed(text) for name, text in options.g})
-        chosen = [parameters.checked(source, run, typed=False) for run in runs]
+        chosen = [parameters.checked(source, run, typed=False, here=not options.cluster) for run in runs]
     except ValueError as refusal:
         print(f"labkit sweep: {refusal}", file=sys.stderr)
         return REFUSED
     conductor = Conductor(options.notebook, source, chosen, options.out)
     try:
         done = conductor.run(options.workers, options.cluster, options.seconds)
+    except Held as held:
+        print(f"labkit sweep: {held}", file=sys.stderr)
+        return HELD
     except OSError as error:
         print(f"labkit sweep: {error}", file=sys.stderr)
         return FAILED
@@ -92,7 +96,7 @@ def _listed(text: str) -> list[str]:
 def _tell(known: dict) -> int:
     """List a notebook's parameters."""
     for name, each in known.items():
-        print(f"{name} = {each.default!r}: {each.about or 'no comment'} ({each.allowed})")
+        print(f"{name} = {each.default!r}: {each.about or 'no comment'} ({each.rule})")
     return 0
 
 
@@ -150,7 +154,7 @@ def _parser() -> tuple[Parser, list[str]]:
     sweep = commands.add_parser("sweep", parents=[runs], help="many reports over a grid, and a page that compares them")
     sweep.add_argument("-g", **pairs, required=True, metavar=("NAME", "V1,V2"), help="values to try")
     where = sweep.add_mutually_exclusive_group()
-    where.add_argument("--workers", type=_workers, metavar="N", help="runs at once on this machine")
+    where.add_argument("--workers", type=_workers, metavar="N", help="runs at once on this machine; a GPU takes one")
     where.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, such as tcp://host:8786")
     sweep.set_defaults(run=_sweep)
     doctor = commands.add_parser("doctor", help="what this machine has, what the lab will use, and why")
@@ -177,6 +181,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return options.run(options)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Terminated:
+        return TERMINATED
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ def _dress(name: str, widget: widgets.Widget) -> None:
     widget.description = LABELS.get(name, name.replace("_", " "))
     widget.tooltip = rule.about if rule else "a table of numbers: inputs first, the target in the last column"
     if isinstance(rule, Menu):
-        widget.tooltip += ": " + str(rule)
+        widget.tooltip += ": " + rule.allowed
     widget.tabbable = True
     widget.style.description_width = "92px"
     widget.layout.width = "auto"

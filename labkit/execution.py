@@ -88,11 +88,12 @@ def execute(
         "iopub_timeout": 60,
         "extra_arguments": ["--log-level=CRITICAL"],  # a kernel that is stopped complains of its sockets
         "kernel_manager_class": _manager(),
+        "resources": {"metadata": {"path": str(folder or "")}},  # papermill's cwd would move the whole process
         "timeout_func": lambda cell: max(1, until - time.monotonic()) if until else None,
     }
-    with _signals():
+    with terminable():
         try:
-            papermill.execute_notebook(notebook, address, values, cwd=folder, **options)
+            papermill.execute_notebook(notebook, address, values, **options)
         except BaseException as ended:
             done.ended = ended
         finally:
@@ -166,7 +167,7 @@ class Parts:
         return path.removeprefix(PART)
 
 
-def _signals() -> contextlib.AbstractContextManager:
+def terminable() -> contextlib.AbstractContextManager:
     """Turn SIGTERM into an exception, so that what is finished is written and the kernel is ended."""
 
     def end(number: int, frame: object) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
@@ -18,17 +18,29 @@ def put(path: Path, text: str) -> None:
     Raises:
         OSError: if there is no room, or no right to; an earlier file of that name is whole then.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    put_together({path: text})
+
+
+def put_together(texts: Mapping[Path, str]) -> None:
+    """Write files that belong together: all of them are on the disk before the first is moved into its place.
+
+    Raises:
+        OSError: if there is no room for one of them, or no right to; earlier files of these names are whole then.
+    """
+    ready: dict[Path, str] = {}
     try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp's files are shut to everybody else
-        os.replace(name, path)
-    except BaseException:  # Ctrl-C too
-        Path(name).unlink(missing_ok=True)
-        raise
+        for path, text in texts.items():
+            handle, ready[path] = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+            with open(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(ready[path], 0o644)  # mkstemp's files are shut to everybody else
+        for path, name in ready.items():
+            os.replace(name, path)
+    finally:  # Ctrl-C too
+        for name in ready.values():
+            Path(name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

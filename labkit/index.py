@@ -50,10 +50,15 @@ def numbers(results: dict, before: str = "") -> dict[str, float]:
     return found
 
 
+def page_of(folder: Path, stem: str) -> Path:
+    """Return where the page of a notebook's sweep lies."""
+    return folder / f"{stem}.index.html"
+
+
 def write(folder: Path, stem: str, rows: Sequence) -> tuple[Path, Path]:
     """Write `stem.index.html` and `stem.csv`, and return their paths."""
     chosen, names, records = columns(rows)
-    page, table = folder / f"{stem}.index.html", folder / f"{stem}.csv"
+    page, table = page_of(folder, stem), folder / f"{stem}.csv"
     put(table, as_csv(chosen, names, records))
     put(page, as_page(stem, chosen, names, records))
     return page, table

@@ -10,16 +10,18 @@ import json
 import math
 import re
 import reprlib
+import sys
 import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.spec import RULES, Spec, nearest
+from labkit.spec import CSV, RULES, Spec, check_table, nearest
 
 TAG = "parameters"  # of the one cell that declares them
 WORDS = {"true": True, "false": False}
 NOTHING = ("none", "null")
+GPU_NODES = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")  # what a driver puts into /dev: NVIDIA, Tegra, AMD, WSL
 MEANS = {
     "int": "a whole number",
     "float": "a finite number",
@@ -40,17 +42,26 @@ class Parameter:
         kinds: The types that its declaration allows, by name: "int", "float", "bool", "str", "list", "dict", "None".
         default: Its value in the notebook.
         about: The comment beside it.
+        options: The only values that it takes, where it is declared as `Literal`.
     """
 
     name: str
     kinds: tuple[str, ...]
     default: object
     about: str
+    options: tuple[object, ...] = ()
 
     @property
     def allowed(self) -> str:
         """What it takes, in words."""
+        if self.options:
+            return f"one of {', '.join(map(str, self.options))}"
         return " or ".join(MEANS[kind] for kind in self.kinds)
+
+    @property
+    def rule(self) -> str:
+        """What it takes, with the bounds or the menu of a field of `Spec`."""
+        return RULES[self.name].allowed if self.name in RULES and not self.options else self.allowed
 
     def read(self, text: str) -> object:
         """Turn what was typed on a command line into a value.
@@ -61,7 +72,7 @@ class Parameter:
         for kind in self.kinds:
             value = READ[kind](text)
             if value is not Unread:
-                return value
+                return self.take(value)
         raise ValueError(self._refusal(text))
 
     def take(self, value: object) -> object:
@@ -70,11 +81,13 @@ class Parameter:
         Raises:
             ValueError: if it is of another type, or not finite.
         """
-        kind = "None" if value is None else type(value).__name__
+        kind = _kind(value)
         if kind == "int" and "int" not in self.kinds and "float" in self.kinds:
             value, kind = float(value), "float"
         if kind not in self.kinds or (kind == "float" and not math.isfinite(value)):
             raise ValueError(self._refusal(value))
+        if self.options and value not in self.options:
+            raise ValueError(self._refusal(value) + nearest(value, [str(option) for option in self.options]))
         return value
 
     def _refusal(self, value: object) -> str:
@@ -166,29 +179,43 @@ def _comments(source: str) -> dict[int, str]:
 def _declaration(statement: ast.stmt, comments: dict[int, str]) -> Parameter | None:
     """`name: type = value`, or `name = value`; None for any other statement, and for values that are computed."""
     if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        target, annotation = statement.target, ast.unparse(statement.annotation)
+        target, annotation = statement.target, statement.annotation
     elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target, annotation = statement.targets[0], ""
+        target, annotation = statement.targets[0], ast.Constant("")
     else:
         return None
     try:
-        value = ast.literal_eval(statement.value)
+        value, options = ast.literal_eval(statement.value), _options(annotation)
     except ValueError:
         return None
-    own = "None" if value is None else type(value).__name__
-    kinds = [kind for kind in KINDS if kind in re.findall(r"\w+", annotation) or kind == own]
+    own = _kind(value)
+    said = [_kind(option) for option in options] or re.findall(r"\w+", ast.unparse(annotation))
+    kinds = [kind for kind in KINDS if kind in said or kind == own]
     if not isinstance(target, ast.Name) or own not in READ:
         return None
-    return Parameter(target.id, tuple(kinds), value, comments.get(statement.end_lineno, ""))
+    return Parameter(target.id, tuple(kinds), value, comments.get(statement.end_lineno, ""), options)
 
 
-def checked(notebook: dict, given: Mapping[str, object], *, typed: bool = True) -> dict[str, object]:
+def _kind(value: object) -> str:
+    return "None" if value is None else type(value).__name__
+
+
+def _options(annotation: ast.expr) -> tuple[object, ...]:
+    """What stands in `Literal[...]`; nothing for any other annotation."""
+    if not isinstance(annotation, ast.Subscript) or ast.unparse(annotation.value) not in ("Literal", "typing.Literal"):
+        return ()
+    inner = annotation.slice
+    return tuple(ast.literal_eval(each) for each in (inner.elts if isinstance(inner, ast.Tuple) else [inner]))
+
+
+def checked(notebook: dict, given: Mapping[str, object], *, typed: bool = True, here: bool = True) -> dict[str, object]:
     """Return the given parameters as values of the declared types, fields of `Spec` by their own rules.
 
     Args:
         notebook: As `load` returns it.
         given: Names and values.
         typed: Whether values come from Python; otherwise they are texts from a command line.
+        here: Whether this machine is to run it, so that it must have the device.
 
     Raises:
         ValueError: naming the parameter, what was given, what is allowed and the nearest match.
@@ -203,8 +230,40 @@ def checked(notebook: dict, given: Mapping[str, object], *, typed: bool = True) 
         values[name] = known[name].take(value) if typed else known[name].read(str(value))
         if name in RULES:
             RULES[name].check(name, values[name])
-    _check_together({name: parameter.default for name, parameter in known.items()} | values)
+        elif str(values[name]).startswith(CSV):
+            check_table(name, str(values[name]))
+    every = {name: parameter.default for name, parameter in known.items()} | values
+    _check_together(every)
+    if here and every.get("device") in ABSENT:
+        _check_device(every["device"])
     return values
+
+
+def _check_device(name: str) -> None:
+    """Refuse a device that this machine cannot have, as far as that shows without torch: asking it takes seconds."""
+    why = ABSENT[name]()
+    if why:
+        raise ValueError(f"device={name!r} is not allowed: {why}. Take 'auto' or 'cpu'.")
+
+
+def _no_cuda() -> str:
+    from importlib import metadata
+
+    try:
+        build = metadata.version("torch")
+    except metadata.PackageNotFoundError:  # the kernel's may be another
+        build = ""
+    if build.endswith("+cpu") or sys.platform == "darwin":
+        return f"torch {build} is built without CUDA"
+    nodes = [node for pattern in GPU_NODES for node in Path("/dev").glob(pattern)]
+    return "this machine has no NVIDIA GPU" if sys.platform == "linux" and not nodes else ""
+
+
+def _no_mps() -> str:
+    return "" if sys.platform == "darwin" else "only a Mac has an Apple GPU"
+
+
+ABSENT = {"cuda": _no_cuda, "mps": _no_mps}  # device → why it cannot be here, or nothing
 
 
 def _check_together(values: dict[str, object]) -> None:

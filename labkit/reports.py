@@ -5,7 +5,6 @@ every cell "completed" there. What counts is whether the kernel took a cell and 
 """
 
 import ast
-import contextlib
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from labkit import parameters
 from labkit.execution import OURS, Execution, execute, undisturbed
-from labkit.files import held, put
+from labkit.files import held, put, put_together
 
 MEANT = "raises-exception"  # tag of a cell that is to fail
 RESULTS = "results"  # tag of the cell whose dict is read back
@@ -99,7 +98,7 @@ def report(
 def name_of(notebook: Path, values: Mapping[str, object]) -> str:
     """The files' name: the notebook's, and a short hash of every parameter."""
     text = json.dumps(values, sort_keys=True, default=repr)
-    return f"{notebook.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{notebook.stem}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def fingerprint(source: dict) -> str:
@@ -119,6 +118,7 @@ class Runner:
         single_file: Put plotly.js into the page.
         folder: Where the kernel works; by default where this process does.
         given: What the kernel is given, where that is not `chosen` itself: a csv that travelled lies elsewhere.
+        home: The folder that the report will be carried to, where it is not `out`.
     """
 
     def __init__(
@@ -130,9 +130,10 @@ class Runner:
         single_file: bool = False,
         folder: Path | None = None,
         given: dict[str, object] | None = None,
+        home: Path | None = None,
     ) -> None:
         self.file, self.source, self.chosen, self.single_file = notebook, source, chosen, single_file
-        self.folder, self._given = folder, chosen if given is None else given
+        self.folder, self._given, self._home = folder, chosen if given is None else given, home or out
         self.values = {name: each.default for name, each in parameters.declared(source).items()} | chosen
         self.name = name_of(notebook, self.values)
         self.notebook, self.page = out / f"{self.name}.ipynb", out / f"{self.name}.html"
@@ -143,7 +144,7 @@ class Runner:
         words = ["labkit", "report", str(self.file)]
         for name, value in self.chosen.items():
             words += ["-p", name, str(value)]
-        return shlex.join([*words, "--out", str(self.notebook.parent)])
+        return shlex.join([*words, "--out", str(self._home)])
 
     def run(self, seconds: float | None = None) -> Report:
         """Run it and write both files, whatever happens on the way.
@@ -157,11 +158,12 @@ class Runner:
             began = time.perf_counter()
             self._done = self._execute(seconds)
             took = time.perf_counter() - began
-            verdict, results = self._judge(seconds), self._results()
+            results = results_of(self._done.notebook)
+            verdict = self._judge(seconds, results)
             with undisturbed():
-                self._finish(verdict, results, took)
+                self._finish(verdict, results or {}, took)
                 self._part.unlink(missing_ok=True)
-        return Report(self.notebook, self.page, verdict, self.values, results, took)
+        return Report(self.notebook, self.page, verdict, self.values, results or {}, took)
 
     @property
     def _part(self) -> Path:
@@ -196,8 +198,7 @@ class Runner:
         hurry = verdict.code in (INTERRUPTED, TERMINATED)  # somebody waits for the end
         pictures, why = ([], "the run was stopped") if hurry else stills(pages.figures(done))
         page = pages.page(done, self.name, single_file=self.single_file, stills=pictures, no_still=why)
-        put(self.notebook, text)
-        put(self.page, page)
+        put_together({self.notebook: text, self.page: page})
 
     def _top(self, verdict: Verdict, seconds: float) -> str:
         """What stands at the top of the report."""
@@ -223,7 +224,7 @@ class Runner:
         banner = f"{verdict.status.capitalize()}: {verdict.reason}{left}" if verdict.code else ""
         return pages.head(banner, rows)
 
-    def _judge(self, seconds: float | None) -> Verdict:
+    def _judge(self, seconds: float | None, results: dict[str, object] | None) -> Verdict:
         """Say how the run ended, by what was executed."""
         ended = self._done.ended
         cells = [cell for cell in self._done.notebook.cells if cell.cell_type == "code"]
@@ -248,9 +249,11 @@ class Runner:
         hidden = self._hidden(cells)
         if hidden:
             return Verdict(FAILED, "failed", hidden[1], hidden[0], 0)
-        step = self._results().get("diverged")
-        if step is not None:
-            return Verdict(FAILED, "diverged", f"the results say that the training diverged at step {step}.", 0, 0)
+        if results is None:
+            return Verdict(FAILED, "failed", UNREAD, _place(cells), 0)
+        if results.get("diverged") is not None:
+            reason = f"the results say that the training diverged at step {results['diverged']}."
+            return Verdict(FAILED, "diverged", reason, 0, 0)
         return Verdict()
 
     def _hidden(self, cells: list) -> tuple[int, str] | None:
@@ -265,16 +268,6 @@ class Runner:
                     return 0, f"a widget's output holds {output['ename']}: {output['evalue']}."
         return None
 
-    def _results(self) -> dict[str, object]:
-        """What the cell tagged `results` says, where it was reached and says a dict."""
-        for cell in self._done.notebook.cells:
-            if RESULTS in cell.metadata.get("tags", []):
-                texts = [o.data["text/plain"] for o in cell.outputs if o.output_type == "execute_result"]
-                with contextlib.suppress(ValueError, SyntaxError):  # no plain values: nothing to compare
-                    said = ast.literal_eval(NOT_FINITE.sub("None", texts[-1])) if texts else {}
-                    return said if isinstance(said, dict) else {}
-        return {}
-
 
 ENDINGS = {  # what ended papermill → exit code, status, reason
     "DeadKernelError": (DIED, "kernel died", "the kernel died in cell {cell}: killed, or out of memory."),
@@ -282,7 +275,50 @@ ENDINGS = {  # what ended papermill → exit code, status, reason
     "KeyboardInterrupt": (INTERRUPTED, "interrupted", "somebody pressed Ctrl-C during cell {cell}."),
     "Terminated": (TERMINATED, "terminated", "the run was told to end (SIGTERM) during cell {cell}."),
 }
-NOT_FINITE = re.compile(r"\b(nan|inf)\b")
+UNREAD = (
+    f"the cell tagged {RESULTS!r} shows no dictionary of plain values, so that nothing in it can be read: "
+    "end it with one, such as {'loss': 0.5, 'diverged': None}."
+)
+
+
+def results_of(notebook: dict) -> dict[str, object] | None:
+    """What the cell tagged `results` says: nothing where there is none or it was not reached, None if it is unreadable.
+
+    Args:
+        notebook: An executed notebook.
+    """
+    cells = [cell for cell in notebook.cells if RESULTS in cell.metadata.get("tags", [])]
+    if not cells or not _answered(cells[0]):
+        return {}
+    texts = [output.data["text/plain"] for output in cells[0].outputs if output.output_type == "execute_result"]
+    try:
+        said = ast.literal_eval(_Plain().visit(ast.parse(texts[-1], mode="eval")))
+    except (ValueError, SyntaxError, IndexError):
+        return None
+    return said if isinstance(said, dict) else None
+
+
+class _Plain(ast.NodeTransformer):
+    """Makes plain values of what a dictionary shows of NumPy's numbers, and nothing of what is not finite."""
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Constant(None) if node.id in ("nan", "inf") else node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        inner = self.visit(node.operand)
+        return inner if isinstance(inner, ast.Constant) and inner.value is None else node  # -inf
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        return ast.Constant(node.attr == "True_") if node.attr in ("True_", "False_") else node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        numpys = isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "np"
+        return self.visit(node.args[0]) if numpys and len(node.args) == 1 and not node.keywords else node
+
+
+def _place(cells: list) -> int:
+    """Which of the code cells, counted from 1, is tagged `results`."""
+    return next(k for k, cell in enumerate(cells, 1) if RESULTS in cell.metadata.get("tags", []))
 
 
 def _answered(cell: dict) -> bool:

@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from tqdm import tqdm
 from labkit.data import Split, generator, load_data
 from labkit.devices import choose
 from labkit.losses import Loss
-from labkit.network import draw, to_module
+from labkit.network import count, draw, to_module
 from labkit.optimizers import ALPHA, BETA2
 from labkit.runs import bar_place
 from labkit.spec import Spec
@@ -51,6 +51,9 @@ class Sharded:
         bytes_per_rank: Weights, gradients and optimizer state that each rank holds at rest.
         where: The kind of device: cpu or cuda.
         diverged: None, or the step at which the loss was no longer finite.
+        spec: The choices, as they were given.
+        widths: Units of each layer, inputs and outputs included.
+        weights: The trained network's, whole again: from a name as in `nn.Module.state_dict` to a tensor on the CPU.
     """
 
     loss: np.ndarray
@@ -58,11 +61,21 @@ class Sharded:
     bytes_per_rank: list[int]
     where: str
     diverged: int | None
+    spec: Spec
+    widths: list[int]
+    weights: dict[str, Tensor]
 
     @property
     def ranks(self) -> int:
         """How many processes trained."""
         return len(self.bytes_per_rank)
+
+    def model(self) -> nn.Sequential:
+        """Return a copy of the trained network on the CPU, layers named as in `Run.model`."""
+        empty = torch.zeros(count(tuple(self.widths)))
+        model = to_module(tuple(self.widths), self.spec.activation, empty, residual=self.spec.residual)
+        model.load_state_dict(self.weights)
+        return model
 
     def __repr__(self) -> str:
         end = f"loss {self.loss[-1]:.4g}" if self.diverged is None else f"diverged at step {self.diverged:,}"
@@ -87,6 +100,8 @@ def train_sharded(spec: Spec, *, ranks: int = 2) -> Sharded:
         ValueError: if the ranks, the batch or the device do not go together.
         RuntimeError: if a rank fails; with what it said last.
     """
+    from safetensors.torch import load_file
+
     where = _checked(spec, ranks)
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
@@ -98,7 +113,8 @@ def train_sharded(spec: Spec, *, ranks: int = 2) -> Sharded:
         if code:
             raise RuntimeError(f"a rank of {ranks} failed, and the others with it: {_reason(Path(folder), code)}")
         facts = json.loads((Path(folder) / "facts.json").read_text())
-        return Sharded(loss=np.load(Path(folder) / "loss.npy"), where=where, **facts)
+        loss, weights = np.load(Path(folder) / "loss.npy"), load_file(Path(folder) / "weights.safetensors")
+        return Sharded(loss=loss, where=where, spec=spec, weights=weights, **facts)
 
 
 def _checked(spec: Spec, ranks: int) -> str:
@@ -178,11 +194,15 @@ def _optimizer(spec: Spec, parameters: Iterator[nn.Parameter]) -> torch.optim.Op
     return kind(parameters, betas=(spec.momentum, BETA2), **common)
 
 
+def _widths(spec: Spec, split: Split) -> tuple[int, ...]:
+    return split.inputs, *spec.hidden, split.outputs
+
+
 def _cut(spec: Spec, split: Split) -> nn.Module:
     """Draw the first weights as `labkit.train` does, and leave this rank its share of every layer."""
     from torch.distributed.fsdp import fully_shard
 
-    widths = (split.inputs, *spec.hidden, split.outputs)
+    widths = _widths(spec, split)
     theta = draw(widths, spec.init, generator(spec.seed, "init"))
     model = to_module(widths, spec.activation, theta, residual=spec.residual)
     mesh = dist.init_device_mesh(spec.device, (dist.get_world_size(),))
@@ -254,6 +274,9 @@ def _held(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[int]:
 
 def _rank(spec: Spec, folder: Path) -> None:
     """Train this rank's share; the first rank writes what came out."""
+    from safetensors.torch import save_file
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
     if spec.device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if spec.device == "cuda" else "gloo")
@@ -264,16 +287,13 @@ def _rank(spec: Spec, folder: Path) -> None:
     broken = (~seen.isfinite()).nonzero().flatten().tolist()
     if not broken and not _sound(spec, split, model):
         broken = [spec.steps]
-    left = Sharded(
-        loss=seen[: broken[0] if broken else None].numpy(),
-        seconds=seconds,
-        bytes_per_rank=_held(model, optimizer),
-        where=spec.device,
-        diverged=broken[0] if broken else None,
-    )
-    if dist.get_rank() == 0:
-        np.save(folder / "loss.npy", left.loss)
-        facts = {name: value for name, value in asdict(left).items() if name not in ("loss", "where")}
+    diverged = broken[0] if broken else None
+    facts = {"seconds": seconds, "bytes_per_rank": _held(model, optimizer), "diverged": diverged}
+    facts |= {"widths": _widths(spec, split)}
+    weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if dist.get_rank() == 0:  # the only one that was given the weights
+        save_file(weights, folder / "weights.safetensors")
+        np.save(folder / "loss.npy", seen[:diverged].numpy())
         (folder / "facts.json").write_text(json.dumps(facts))
     dist.destroy_process_group()
 

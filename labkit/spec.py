@@ -116,25 +116,34 @@ class Menu:
         """Return `value` if it is on the menu."""
         if isinstance(value, str) and value in self.options:
             return str(value)
-        raise _refuse(name, value, f"one of {self}", nearest(value, list(self.options)))
+        raise _refuse(name, value, self.allowed, nearest(value, list(self.options)))
 
-    def __str__(self) -> str:
-        return ", ".join(self.options)
+    @property
+    def allowed(self) -> str:
+        """What it takes, in words."""
+        return f"one of {', '.join(self.options)}"
+
+
+def check_table(name: str, value: str) -> None:
+    """Raise `ValueError` when csv:PATH names no file."""
+    if not os.path.isfile(value.removeprefix(CSV)):
+        raise _refuse(name, value, "csv:PATH where PATH is a file that exists", f" Looked in {os.getcwd()}.")
 
 
 @dataclass(frozen=True)
 class DatasetMenu(Menu):
     """The data sets, and a person's own table."""
 
-    def __str__(self) -> str:
-        return f"{super().__str__()}, or csv:PATH"
+    @property
+    def allowed(self) -> str:
+        """What it takes, in words."""
+        return f"{super().allowed}, or csv:PATH"
 
     def check(self, name: str, value: object) -> str:
         """Return `value` if it is on the menu, or names a csv file that is there."""
         if not (isinstance(value, str) and value.startswith(CSV)):
             return super().check(name, value)
-        if not os.path.isfile(value.removeprefix(CSV)):
-            raise _refuse(name, value, "csv:PATH where PATH is a file that exists", f" Looked in {os.getcwd()}.")
+        check_table(name, value)
         return str(value)
 
 
@@ -151,7 +160,12 @@ class Whole:
         is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         if is_whole and self.low <= value <= self.high:
             return int(value)
-        raise _refuse(name, value, f"a whole number from {self.low:,} to {self.high:,}")
+        raise _refuse(name, value, self.allowed)
+
+    @property
+    def allowed(self) -> str:
+        """What it takes, in words."""
+        return f"a whole number from {self.low:,} to {self.high:,}"
 
 
 @dataclass(frozen=True)
@@ -172,9 +186,14 @@ class Number:
             below = value < self.high if self.open_high else value <= self.high
             if above and below:
                 return float(value)
+        raise _refuse(name, value, self.allowed)
+
+    @property
+    def allowed(self) -> str:
+        """What it takes, in words."""
         low = f"above {self.low:g}" if self.open_low else f"from {self.low:g}"
         high = f"below {self.high:g}" if self.open_high else f"up to {self.high:g}"
-        raise _refuse(name, value, f"a number {low} and {high}")
+        return f"a number {low} and {high}"
 
 
 @dataclass(frozen=True)
@@ -182,12 +201,13 @@ class Flag:
     """Yes or no."""
 
     about: str
+    allowed = "True or False"
 
     def check(self, name: str, value: object) -> bool:
         """Return `value` if it is a bool."""
         if isinstance(value, bool):
             return value
-        raise _refuse(name, value, "True or False")
+        raise _refuse(name, value, self.allowed)
 
 
 def _choice(default: object, rule: object) -> dataclasses.Field:

@@ -16,7 +16,8 @@ from itertools import islice, product
 from pathlib import Path
 
 from labkit import parameters
-from labkit.files import put
+from labkit.execution import terminable, undisturbed
+from labkit.files import Held, held, put, put_together
 from labkit.reports import FAILED, OK, Runner, fingerprint
 from labkit.spec import CSV
 
@@ -97,16 +98,18 @@ def sweep(
         grid: For each name, the values to try: every combination is run.
         values: Parameters that are the same in all runs.
         out: The folder for the reports, an index page and a csv.
-        workers: How many runs at once on this machine; by default one for each core, or for each GPU.
-        cluster: The address of a Dask scheduler to use instead.
+        workers: How many runs at once on this machine; by default one for each core. A GPU has one at a time.
+        cluster: The address of a Dask scheduler to use instead. A run counts as one thread of a worker, so its kernel
+            computes with one.
         seconds: The most that one run may take.
 
     Raises:
         ValueError: if a parameter is not allowed, or there is no such notebook; nothing was touched then.
         OSError: if the cluster cannot be reached.
+        Held: if another sweep of this notebook holds the folder.
     """
     source = parameters.load(Path(notebook))
-    chosen = [parameters.checked(source, one) for one in grid_of(values or {}, grid)]
+    chosen = [parameters.checked(source, one, here=cluster is None) for one in grid_of(values or {}, grid)]
     return Conductor(Path(notebook), source, chosen, Path(out)).run(workers, cluster, seconds)
 
 
@@ -124,12 +127,12 @@ class Conductor:
         self.file, self.source, self.out = notebook, source, out
         self._print = fingerprint(source)
         runners = [Runner(notebook, source, one, out) for one in chosen]
-        self.chosen = {runner.name: one for runner, one in zip(runners, chosen, strict=True)}
-        self.rows = {runner.name: self._row(runner) for runner in runners}
+        self._runners = {runner.name: runner for runner in runners}
+        self.rows = {runner.name: Row(runner.name, runner.values) for runner in runners}
 
-    def _row(self, runner: Runner) -> Row:
+    def _found(self, name: str) -> Row:
         """What is there of a run: done by this very notebook, or still to do."""
-        row = Row(runner.name, runner.values)
+        row, runner = self.rows[name], self._runners[name]
         try:
             facts = json.loads(runner.notebook.read_text(encoding="utf-8"))["metadata"]["labkit"]
         except (OSError, ValueError, KeyError):
@@ -139,17 +142,25 @@ class Conductor:
         return _filled(row, facts)
 
     def run(self, workers: int | None, cluster: str | None, seconds: float | None) -> Sweep:
-        """Execute what is missing or failed, and write the index, also where somebody stops it on the way."""
+        """Execute what is missing or failed, and write the index, also where somebody stops it on the way.
+
+        Raises:
+            Held: if another sweep of this notebook holds the folder.
+            OSError: if the cluster cannot be reached, or files cannot be written.
+        """
         from labkit import index
 
-        missing = [name for name, row in self.rows.items() if row.status != "done"]
         self.out.mkdir(parents=True, exist_ok=True)
-        try:
-            if missing:
-                self._execute(missing, workers, cluster, seconds)
-        finally:
-            rows = list(self.rows.values())
-            page, table = index.write(self.out, self.file.stem, rows)
+        with held(index.page_of(self.out, self.file.stem)), terminable():
+            self.rows = {name: self._found(name) for name in self.rows}
+            missing = [name for name, row in self.rows.items() if row.status != "done"]
+            try:
+                if missing:
+                    self._execute(missing, workers, cluster, seconds)
+            finally:
+                rows = list(self.rows.values())
+                with undisturbed():
+                    page, table = index.write(self.out, self.file.stem, rows)
         return Sweep(rows, page, table)
 
     def _execute(self, missing: list[str], workers: int | None, cluster: str | None, seconds: float | None) -> None:
@@ -160,8 +171,9 @@ class Conductor:
 
         if not (self.out / pages.SCRIPT).exists():
             put(self.out / pages.SCRIPT, pages.get_plotlyjs())
-        with _client(cluster, workers, len(missing)) as (client, threads):
-            jobs = {name: self._job(name, seconds, threads) for name in missing}
+        gpus = [] if cluster or {row.values.get("device") for row in self.rows.values()} == {"cpu"} else _gpus()
+        with _client(cluster, min(len(missing), _room(workers, gpus))) as (client, threads):
+            jobs = {name: self._job(name, seconds, threads, gpus) for name in missing}
             lost = []
             bar = {"total": len(missing), "unit": "run", "desc": self.file.stem, "file": bar_place()}
             for name, came in tqdm(results(client, jobs), **bar):
@@ -171,28 +183,34 @@ class Conductor:
                 for _, came in results(client, {name: jobs[name]}):  # alone: another run may have killed its worker
                     self._keep(name, came)
 
-    def _job(self, name: str, seconds: float | None, threads: int | None) -> dict:
-        """All that a worker needs, as plain values."""
-        chosen, files = dict(self.chosen[name]), {}
-        for key, value in chosen.items():
-            if isinstance(value, str) and value.startswith(CSV):
-                path = Path(value.removeprefix(CSV))
-                chosen[key], files[path.name] = CSV + path.name, path.read_bytes()
+    def _job(self, name: str, seconds: float | None, threads: int, gpus: list[str]) -> dict:
+        """All that a worker needs, as plain values; a table that is the notebook's own default travels, too."""
+        runner = self._runners[name]
+        chosen, files = dict(runner.chosen), {}
+        for key, value in runner.values.items():
+            path = Path(str(value).removeprefix(CSV))
+            if str(value).startswith(CSV) and path.is_file():
+                there = f"{key}/{path.name}"  # two tables may have one name
+                chosen[key], files[there] = CSV + there, path.read_bytes()
         return {
-            "notebook": str(self.file), "source": self.source, "shown": self.chosen[name], "chosen": chosen,
-            "files": files, "seconds": seconds, "threads": threads, "out": str(self.out),
+            "notebook": str(self.file), "source": self.source, "shown": runner.chosen, "chosen": chosen,
+            "files": files, "seconds": seconds, "threads": threads, "gpus": gpus, "out": str(self.out),
         }  # fmt: skip
 
     def _keep(self, name: str, came: dict) -> None:
         """Write the files of a run that came back."""
-        row = replace(self.rows[name], again=True)
+        row, runner = replace(self.rows[name], again=True), self._runners[name]
         reason = came.get("lost") or came.get("missed")
+        try:
+            if not reason:
+                with held(runner.notebook):
+                    put_together({runner.notebook: came["notebook"], runner.page: came["page"]})
+        except Held as error:
+            reason = str(error)
         if reason:
             self.rows[name] = replace(row, status="lost", reason=reason)
-            return
-        put(self.out / f"{name}.ipynb", came["notebook"])
-        put(self.out / f"{name}.html", came["page"])
-        self.rows[name] = _filled(row, json.loads(came["notebook"])["metadata"]["labkit"])
+        else:
+            self.rows[name] = _filled(row, json.loads(came["notebook"])["metadata"]["labkit"])
 
 
 def _filled(row: Row, facts: dict) -> Row:
@@ -203,22 +221,31 @@ def _filled(row: Row, facts: dict) -> Row:
 
 
 def work(job: dict) -> dict:
-    """Make one report; this is what a worker does."""
-    if job["threads"]:
-        os.environ["OMP_NUM_THREADS"] = str(job["threads"])  # the kernel's; more would be more than there are cores
+    """Make one report; this is what a worker does, for its kernel alone: it computes nothing itself."""
+    os.environ["OMP_NUM_THREADS"] = str(job["threads"])  # more would be more than there are cores
+    if job["gpus"]:
+        os.environ["CUDA_VISIBLE_DEVICES"] = job["gpus"][_number() % len(job["gpus"])]
     with tempfile.TemporaryDirectory() as place:
         folder, out = Path(place, "work"), Path(place, "out")
         folder.mkdir()
         for name, content in job["files"].items():
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
-        runner = Runner(Path(job["notebook"]), job["source"], job["shown"], out, folder=folder, given=job["chosen"])
-        report = runner.run(job["seconds"])
+        places = {"folder": folder, "given": job["chosen"], "home": Path(job["out"])}
+        report = Runner(Path(job["notebook"]), job["source"], job["shown"], out, **places).run(job["seconds"])
         return {"notebook": report.notebook.read_text("utf-8"), "page": report.page.read_text("utf-8")}
 
 
+def _number() -> int:
+    """The number of this worker among those of its machine."""
+    from distributed import get_worker
+
+    return int(get_worker().name)
+
+
 @contextmanager
-def _client(cluster: str | None, workers: int | None, runs: int) -> Iterator[tuple[object, int | None]]:
-    """A Dask client, and how many threads each kernel may have: cores are shared out, a GPU has one run at a time."""
+def _client(cluster: str | None, workers: int) -> Iterator[tuple[object, int]]:
+    """A Dask client, and how many threads each kernel may have: cores are shared out among the workers here."""
     import dask
     from distributed import Client, LocalCluster
 
@@ -230,9 +257,8 @@ def _client(cluster: str | None, workers: int | None, runs: int) -> Iterator[tup
                 f"no Dask scheduler answers at {cluster!r}: {error}. Start one, or leave --cluster out."
             ) from None
         with client:
-            yield client, None
+            yield client, 1
         return
-    workers = min(runs, workers or _room())
     threads = max(1, (os.cpu_count() or 1) // workers)
     options = {"n_workers": workers, "threads_per_worker": 1, "silence_logs": logging.ERROR, "dashboard_address": None}
     patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})  # 15 s are few on a busy machine
@@ -253,13 +279,21 @@ def _unread_script() -> Iterator[None]:
         main.update(hidden)
 
 
-def _room() -> int:
-    """How many runs this machine takes at once."""
+def _gpus() -> list[str]:
+    """The GPUs of this machine, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
     from labkit.devices import available
 
-    return torch.cuda.device_count() if "cuda" in available() else max(1, os.cpu_count() or 1)
+    if "cuda" not in available():
+        return []
+    said = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return said.split(",") if said else [str(k) for k in range(torch.cuda.device_count())]
+
+
+def _room(workers: int | None, gpus: list[str]) -> int:
+    """How many runs this machine takes at once, if so many are asked for: a GPU takes one."""
+    return min(workers or len(gpus), len(gpus)) if gpus else workers or os.cpu_count() or 1
 
 
 def results(client: object, jobs: dict[str, dict], task: Callable = work) -> Iterator[tuple[str, dict]]:

@@ -2,7 +2,6 @@
 
 import random
 import shutil
-import string
 import subprocess
 import sys
 import tempfile
@@ -14,9 +13,11 @@ from pathlib import Path
 import faults
 import killed
 import test_checkpoints
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
 
 from labkit import parameters
-from labkit.spec import RULES
+from labkit.spec import RULES, Menu
 
 PLAYGROUND = faults.TESTS.parent / "notebooks" / "01_playground.ipynb"
 NAMES = (  # that nobody declares; papermill would run some of them as code
@@ -44,24 +45,52 @@ NUMBER = (
 )
 CHOICE = ("", "husker", "MSE", "mse ", "None", "1", "true", "['mse']", "mse;x", "open('{mark}','w')")
 FLAG = ("", "2", "yes", "on", "None", "0.0", "truе", "open('{mark}','w')")
+QUICK = 2  # seconds that a refusal may take
+TYPED = st.characters(exclude_characters="\0", exclude_categories=["Cs"])  # what a command line can hold
+ALLOWED = {"true", "false"} | {option for rule in RULES.values() if isinstance(rule, Menu) for option in rule.options}
 BY_KIND = {"int": WHOLE, "float": NUMBER, "str": CHOICE, "bool": FLAG}
 
 
 def bad_parameters(rng: random.Random, many: int) -> list[tuple[str, str]]:
-    """Names and values that the playground's notebook must refuse: listed ones, then names misspelt at random."""
+    """Names and values that the playground's notebook must refuse: listed ones, then what hypothesis thinks of."""
     known = parameters.declared(parameters.load(PLAYGROUND))
     listed = [(name, "3") for name in NAMES]
     for name, each in known.items():
         if name in RULES or each.kinds[-1] != "str":
             listed += [(name, value) for value in BY_KIND[each.kinds[-1]]]
     found = dict.fromkeys(listed)
-    while len(found) < many:
-        letters = list(rng.choice(list(known)))
-        at, letter = rng.randrange(len(letters)), rng.choice(string.ascii_letters + string.digits + "_-.")
-        letters[at : at + rng.randrange(2)] = letter * rng.randrange(1, 3)
-        if "".join(letters) not in known and not "".join(letters).startswith("-"):
-            found["".join(letters), str(rng.randrange(1, 4))] = None
-    return list(found)
+
+    @seed(rng.randrange(2**32))
+    @settings(max_examples=2 * many, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(_bad_names(known) | _bad_values(known))
+    def collect(pair: tuple[str, str]) -> None:
+        found[pair] = None
+
+    collect()
+    return list(found)[:many]
+
+
+def _bad_names(known: dict) -> st.SearchStrategy:
+    """A name with one letter changed, left out or put in, or any text at all; the value is a good one."""
+    near = st.builds(
+        lambda name, at, out, letters: name[:at] + letters + name[at + out :],
+        st.sampled_from(list(known)), st.integers(0, 9), st.integers(0, 1), st.text(TYPED, max_size=2),
+    )  # fmt: skip
+    return st.tuples((near | st.text(TYPED, max_size=30)).filter(lambda name: name not in known), st.just("3"))
+
+
+def _bad_values(known: dict) -> st.SearchStrategy:
+    """A field of `Spec` with a text that Python itself takes for no number, and that is on no menu."""
+    typed = st.text(TYPED, max_size=30).filter(lambda text: not _is_number(text) and text.lower() not in ALLOWED)
+    return st.tuples(st.sampled_from([name for name in known if name in RULES]), typed)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def refused(name: str, value: str) -> float:
@@ -75,8 +104,7 @@ def refused(name: str, value: str) -> float:
         seconds = time.monotonic() - began
         assert done.returncode == 2, (name, value, done.returncode, done.stderr)
         assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr, (name, value, done.stderr)
-        shown = name.split("\n")[0][:12]
-        assert shown in done.stderr or repr(shown)[1:-1] in done.stderr, (name, done.stderr)
+        assert repr(name)[1:12].rstrip("'\"") in done.stderr, (name, done.stderr)
         assert not mark.exists() and not out.exists(), (name, value)
     return seconds
 
@@ -112,8 +140,10 @@ def main() -> int:
     with ThreadPool(2) as pool:
         tries = [lambda pair=pair: refused(*pair) for pair in bad_parameters(rng, 300)]
         results = pool.map(lambda one: next(_tried([one])), tries)
-    slowest = max(each for each in results if isinstance(each, float))
-    counts.row("bad parameters", results, f"none reached a kernel, the slowest took {slowest:.2f} s")
+    took = [each for each in results if isinstance(each, float)]
+    quick = sum(seconds < QUICK for seconds in took)
+    said = f"none reached a kernel; {quick} in less than {QUICK} s, the slowest in {max(took):.2f} s"
+    counts.row("bad parameters", results, said)
     field = faults.Field(folder)
     for kind, (many, make) in faults.KINDS.items():
         counts.row(kind, list(_tried([lambda make=make: field.inject(make(rng), rng)] * many)))

@@ -132,7 +132,7 @@ os.replace = replace
 """
 WRITES = {  # which of a report's files is being moved into place, and whether the earlier report stands before that
     r"\.part\.ipynb$": True,
-    r"-[0-9a-f]{8}\.ipynb$": True,
+    r"-[0-9a-f]{12}\.ipynb$": True,
     r"\.html$": False,  # the notebook is there by then
 }
 
@@ -144,6 +144,7 @@ def _killed_while_writing(rng: random.Random) -> Fault:
 
 
 BIG = "print('x' * 300_000)"
+WIDER = "print('<' * 60_000)"  # a page needs four letters for each of these
 MARK = "open({mark!r}, 'w').close()"
 SLOW = ["print('finished')", f"{MARK}\n{WAIT}"]
 SHORT = ["print('finished')", "import time\ntime.sleep(1)"]
@@ -187,6 +188,10 @@ KINDS: dict[str, tuple[int, Callable[[random.Random], Fault]]] = {  # how many i
     "SIGTERM at any time": (8, lambda rng: Fault(SHORT, {143, *EARLY}, "any", _later(signal.SIGTERM))),
     "SIGKILL at any time": (8, lambda rng: Fault(SHORT, {0, -9}, "any", _later(signal.SIGKILL))),
     "a full disk": (6, lambda rng: Fault([BIG], 1, None, limit=_small_files(rng.randrange(1000, 200_000)))),
+    "a disk full for the page alone": (
+        4,
+        lambda rng: Fault([WIDER], 1, None, limit=_small_files(rng.randrange(100_000, 200_000))),
+    ),
     "killed while writing": (12, _killed_while_writing),
 }
 
@@ -296,7 +301,7 @@ def two_runs(field: Field, rng: random.Random) -> None:
     said = other.ended(60)
     assert other.process.returncode == 3 and f"process {one.process.pid}, since" in said, said
     one.ended(60)
-    facts = nbformat.read(next(out.glob("small-????????.ipynb")), as_version=4).metadata.labkit
+    facts = nbformat.read(next(out.glob("small-????????????.ipynb")), as_version=4).metadata.labkit
     assert one.process.returncode == 0 and facts.status == "done"
 
 
@@ -338,7 +343,7 @@ def stopped_sweep(field: Field, rng: random.Random) -> None:
     family.ended(60)
     due = {signal.SIGINT: {130, -2}, signal.SIGTERM: {143, -15}, signal.SIGKILL: {-9}}[number] | {0}
     assert family.process.returncode in due, family.process.returncode
-    done = [each for each in out.glob("small-????????.ipynb") if each.with_suffix(".html").exists()]
+    done = [each for each in out.glob("small-????????????.ipynb") if each.with_suffix(".html").exists()]
     again = subprocess.run(words, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert f"Sweep of 4 runs, {4 - len(done)} of them executed now, 0 not done" in again.stdout, again.stdout
@@ -367,7 +372,7 @@ def faulty_sweep(folder: Path, many: int) -> tuple[int, int, int]:
     assert (first.returncode, second.returncode) == (1, 1), (first.stderr, second.stderr)
     found = re.search(r"Sweep of (\d+) runs, (\d+) of them executed now, (\d+) not done", first.stderr)
     runs, ran, bad = map(int, found.groups())
-    explained = re.findall(r"^  small-\w{8}: (failed|kernel died): .+", first.stderr, re.M)
+    explained = re.findall(r"^  small-\w{12}: (failed|kernel died): .+", first.stderr, re.M)
     again = int(re.search(r"runs, (\d+) of them executed now", second.stderr)[1])
     assert (runs, ran, bad) == (many, many, len(explained))
     return runs - bad, len(explained), again

@@ -26,6 +26,8 @@ either: int | str = 4
 plain = 5  # not annotated
 total: int = 3 * 4
 loss: str = "mse"  # a field of Spec
+kind: Literal["a", "b", 3] = "a"
+table: str = ""  # or csv:PATH
 import math
 """
 
@@ -44,6 +46,7 @@ def test_every_form_of_declaration_is_known():
     assert kinds == {
         "depth": {"int"}, "lr": {"float"}, "name": {"str", "None"}, "title": {"str"}, "full": {"bool"},
         "sizes": {"list"}, "options": {"dict"}, "either": {"int", "str"}, "plain": {"int"}, "loss": {"str"},
+        "kind": {"int", "str"}, "table": {"str"},
     }  # fmt: skip
     assert known["depth"].about == "hidden layers" and known["title"].default == "a = b"
 
@@ -76,6 +79,8 @@ def test_every_notebook_of_the_lab_declares_its_parameters_and_takes_its_own_def
         ("sizes", "[1, 'a']", [1, "a"]),
         ("either", "7", 7),
         ("either", "seven", "seven"),
+        ("kind", "b", "b"),
+        ("kind", "3", 3),
     ],
 )
 def test_a_text_becomes_a_value_of_the_declared_type(name, text, value):
@@ -101,6 +106,9 @@ def test_a_text_becomes_a_value_of_the_declared_type(name, text, value):
         ("full", "1", "full takes true or false"),
         ("loss", "husker", "Did you mean 'huber'"),
         ("sizes", "__import__('os')", "sizes takes a list"),
+        ("kind", "bb", "kind='bb' is not allowed: kind takes one of a, b, 3. Did you mean 'b'?"),
+        ("kind", "4", "kind=4 is not allowed: kind takes one of a, b, 3."),
+        ("table", "csv:not there", "table='csv:not there' is not allowed: table takes csv:PATH"),
         ("depht", "3", "Did you mean 'depth'"),
         ("import os; os.system('touch here'); z", "1", "no parameter of this notebook"),
         ("total", "1", "no parameter of this notebook"),
@@ -131,6 +139,23 @@ def test_what_rules_each_other_out_is_refused_only_where_the_notebook_declares_b
     assert parameters.checked(notebook(both + "batch_size: int = 32"), {"batch_size": 100_000})
     with pytest.raises(ValueError, match="400 training samples"):
         parameters.checked(notebook(both + "batch_size: int = 32\nsamples: int = 500"), {"batch_size": 401})
+
+
+def test_a_device_that_this_machine_cannot_have_is_refused_unless_another_is_to_run_it(monkeypatch):
+    declares = notebook('device: str = "auto"')
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.13.0+cpu")
+    with pytest.raises(ValueError, match=r"device='cuda' is not allowed: torch 2.13.0\+cpu is built without CUDA"):
+        parameters.checked(declares, {"device": "cuda"})
+    with pytest.raises(ValueError, match="device='mps' is not allowed: only a Mac has an Apple GPU"):
+        parameters.checked(declares, {"device": "mps"})
+    assert parameters.checked(declares, {"device": "cuda"}, here=False) == {"device": "cuda"}
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.13.0")
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([self / pattern] if pattern == "nvidia*" else []))
+    assert parameters.checked(declares, {"device": "cuda"}) == {"device": "cuda"}
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([]))
+    with pytest.raises(ValueError, match="this machine has no NVIDIA GPU"):
+        parameters.checked(declares, {"device": "cuda"})
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 import labkit
 from labkit import execution, pages, parameters, reports
 from labkit.__main__ import main
-from labkit.files import Held, put
+from labkit.files import Held, put, put_together
 from labkit.reports import Runner, name_of, report
 
 
@@ -64,7 +64,7 @@ def test_the_top_names_parameters_versions_seed_and_the_command_and_takes_nothin
 
 
 def test_files_are_named_by_the_notebook_and_its_parameters(good, tmp_path):
-    assert re.fullmatch(r"small-[0-9a-f]{8}\.ipynb", good.notebook.name) and good.page.stem == good.notebook.stem
+    assert re.fullmatch(r"small-[0-9a-f]{12}\.ipynb", good.notebook.name) and good.page.stem == good.notebook.stem
     assert files(good.notebook.parent) == sorted([good.notebook.name, good.page.name, pages.SCRIPT])
     source = parameters.load(written(tmp_path))
     same = [Runner(Path("small.ipynb"), source, chosen, tmp_path).name for chosen in ({}, {"depth": 3}, {"depth": 4})]
@@ -170,6 +170,25 @@ def test_results_that_report_a_divergence_make_the_report_fail(tmp_path):
     assert facts["results"] == {"diverged": 12, "loss": None, "other": None}
 
 
+def test_numbers_of_numpy_are_read_as_numbers_and_texts_are_left_as_they_are(tmp_path):
+    results = (
+        '{"diverged": np.int64(12), "loss": np.float32(0.5), "nan": np.float64("nan"), "low": -np.inf, "ok": np.True_,'
+        ' "many": [np.float64(1.0), -2], "word": "inf or nan"}'
+    )
+    result = made(tmp_path, "import numpy as np", results=results)
+    assert result.verdict.status == "diverged" and "step 12" in result.verdict.reason
+    assert nbformat.read(result.notebook, as_version=4).metadata.labkit.results == {
+        "diverged": 12, "loss": 0.5, "nan": None, "low": None, "ok": True, "many": [1.0, -2], "word": "inf or nan",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("results", ["results = {}", "[1, 2]", "{'x': object()}", "{'x': np.zeros(3)}"])
+def test_results_that_cannot_be_read_make_the_report_fail(results, tmp_path):
+    result = made(tmp_path, "import numpy as np", results=results)
+    assert (result.verdict.code, result.verdict.status, result.verdict.cell) == (1, "failed", 3)
+    assert "shows no dictionary of plain values" in result.verdict.reason and result.results == {}
+
+
 # Nothing is lost
 
 
@@ -237,6 +256,23 @@ def test_a_full_disk_is_said_and_the_earlier_report_is_whole(tmp_path):
     assert files(tmp_path / "out") == sorted([earlier.notebook.name, earlier.page.name, part, pages.SCRIPT])
 
 
+def test_files_that_belong_together_are_both_written_or_neither(tmp_path, monkeypatch):
+    one, other = tmp_path / "one", tmp_path / "other"
+    put_together({one: "earlier", other: "earlier"})
+    sync, calls = os.fsync, []
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError):
+        put_together({one: "later", other: "later"})
+    assert one.read_text() == other.read_text() == "earlier" and files(tmp_path) == ["one", "other"]
+
+
 @pytest.mark.parametrize("broken", ["replace", "fsync"])
 def test_a_file_is_written_whole_or_not_at_all(broken, tmp_path, monkeypatch):
     path = tmp_path / "file"
@@ -270,7 +306,10 @@ def test_a_refusal_is_quick(tmp_path):
 
 def test_the_parameters_of_a_notebook_are_listed(tmp_path, capsys):
     assert main(["report", str(written(tmp_path)), "--help-notebook"]) == 0
-    assert "depth = 3: hidden layers (a whole number)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "depth = 3: hidden layers (a whole number from 0 to 100)" in said and "what to call it (text)" in said
+    assert main(["report", "notebooks/01_playground.ipynb", "--help-notebook"]) == 0
+    assert "(one of mse, cross_entropy, huber)" in capsys.readouterr().out
 
 
 def test_the_command_line_gives_the_exit_code_and_the_names(tmp_path, capsys):

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import psutil
 import pytest
+import torch
 
 import labkit
 from labkit import sharded
@@ -34,6 +35,16 @@ def test_two_ranks_train_to_the_numbers_of_one_process(two):
     run = labkit.train(SPEC)
     np.testing.assert_allclose(two.loss, run.loss, rtol=1e-4)
     assert two.diverged is None and two.ranks == 2 and two.where == "cpu" and two.loss[-1] < 0.5 * two.loss[0]
+
+
+@pytest.mark.parametrize("changes", [{}, {"residual": True, "depth": 3, "optimizer": "momentum"}])
+def test_the_network_comes_back_whole_and_is_that_of_one_process(changes, two):
+    spec = SPEC.but(**changes)
+    together, alone = two if not changes else train_sharded(spec), labkit.train(spec)
+    one, other = together.model(), alone.model()
+    for mine, its in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(one(alone.data.x_test), other(alone.data.x_test), rtol=1e-3, atol=1e-4)
 
 
 def test_each_rank_holds_half_of_weights_gradients_and_state(two):

@@ -1,8 +1,10 @@
 """Sweeps: every combination once, what failed explained, what is done not run again, lost workers, the index."""
 
 import csv
+import html
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -15,6 +17,8 @@ from faults import written
 import labkit
 from labkit import index, sweeps
 from labkit.__main__ import main
+from labkit.files import held
+from labkit.reports import name_of
 from labkit.sweeps import Row, grid_of
 
 RESULTS = '{"depth": depth, "double": 2 * depth, "by": {"a": 1.5, 3: [1, 2]}, "word": "w", "diverged": None}'
@@ -98,6 +102,75 @@ def test_a_csv_travels_to_the_worker(tmp_path, monkeypatch):
     nbformat.write(notebook, path)
     done = labkit.sweep(path, {"dataset": ["csv:table.csv"]}, out=tmp_path / "out", workers=1)
     assert done.rows[0].results == {"rows": 2} and done.rows[0].values["dataset"] == "csv:table.csv"
+
+
+def test_tables_that_are_defaults_travel_too_and_may_share_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place, text in {"here": "a,b\n1,2\n", "there": "a,b\n1,2\n3,4\n"}.items():
+        Path(place).mkdir()
+        Path(place, "table.csv").write_text(text)
+    count = "[len(open(each.removeprefix('csv:')).read().split()) for each in (one, other)]"
+    path = written(tmp_path, results=f"{{'rows': {count}}}")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source += "\none = 'csv:here/table.csv'\nother = 'csv:here/table.csv'"
+    nbformat.write(notebook, path)
+    done = labkit.sweep(path, {"other": ["csv:there/table.csv"]}, out=tmp_path / "out", workers=1)
+    assert done.rows[0].results == {"rows": [2, 3]}
+    top = nbformat.read(tmp_path / "out" / f"{done.rows[0].name}.ipynb", as_version=4).cells[0].source
+    again = html.unescape(top)  # where the report will lie, not where a worker made it
+    assert "-p other csv:there/table.csv" in again and f"--out {tmp_path / 'out'}" in again
+
+
+def test_a_second_sweep_is_told_who_holds_the_folder_and_a_held_report_is_not_written_over(tmp_path, capsys):
+    path, out = written(tmp_path), tmp_path / "out"
+    out.mkdir()
+    words = ["sweep", str(path), "-g", "depth", "1,2", "--out", str(out)]
+    with held(index.page_of(out, "small")):
+        assert main(words) == 3
+    assert f"small.index.html is being written by process {os.getpid()}" in capsys.readouterr().err
+    assert not list(out.glob("*.ipynb"))
+    name = name_of(path, {"depth": 1, "name": "a", "seed": 0})
+    with held(out / f"{name}.ipynb"):
+        assert main(words) == 1
+    said = capsys.readouterr().err
+    assert f"{name}: lost: " in said and "is being written by process" in said and "1 not done" in said
+    assert main(words) == 0 and "1 of them executed now, 0 not done" in capsys.readouterr().out
+
+
+def test_a_sweep_that_is_told_to_end_writes_its_index(tmp_path):
+    path, out = written(tmp_path, "import time\ntime.sleep(3 * (depth - 1))"), tmp_path / "out"
+    words = [sys.executable, "-m", "labkit", "sweep", str(path), "-g", "depth", "1,9", "--out", str(out)]
+    process = subprocess.Popen([*words, "--workers", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until = time.monotonic() + 100
+    while not list(out.glob("small-*.html")):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(60) == 143
+    process.communicate()
+    lines = list(csv.DictReader(io.StringIO((out / "small.csv").read_text())))
+    assert [line["status"] for line in lines] == ["done", "not run"]
+
+
+def test_a_worker_of_several_threads_runs_several_reports_at_once(tmp_path):
+    from distributed import LocalCluster
+
+    said = "{'here': __import__('os').getcwd(), 'threads': __import__('os').environ['OMP_NUM_THREADS']}"
+    path = written(tmp_path, "import time\ntime.sleep(2)", results=said)
+    options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None, "silence_logs": 40}
+    with LocalCluster(**options) as cluster:
+        done = labkit.sweep(path, {"depth": [1, 2, 3, 4]}, out=tmp_path / "out", cluster=cluster.scheduler_address)
+    assert [row.status for row in done.rows] == ["done"] * 4, done
+    assert len({row.results["here"] for row in done.rows}) == 4
+    assert {row.results["threads"] for row in done.rows} == {"1"}
+
+
+def test_gpus_are_shared_out_one_to_a_worker(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "_gpus", lambda: ["3", "5"])
+    path = written(tmp_path, results="{'gpu': __import__('os').environ['CUDA_VISIBLE_DEVICES']}")
+    done = labkit.sweep(path, {"depth": [1, 2, 3, 4]}, out=tmp_path / "out", workers=2)
+    assert {row.results["gpu"] for row in done.rows} == {"3", "5"}
+    assert sweeps._room(8, ["3", "5"]) == 2 and sweeps._room(None, ["3"]) == 1 and sweeps._room(8, []) == 8
 
 
 def test_a_lost_worker_loses_no_run_and_a_run_that_kills_workers_is_named(tmp_path):
