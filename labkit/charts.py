@@ -194,17 +194,17 @@ def line(lines: dict[str, object], *, value: str = "loss", log: bool = True) -> 
         )
     figure.update_yaxes(title_text=scale.title(value), **scale.ticks())
     figure.update_xaxes(title_text="on the way from the first network (0) to the second (1)")
-    return _captioned(figure, " ".join(_way(name, way.values[value], value) for name, way in lines.items()))
+    ways = " ".join(_way(name, way.values[value], value, way.facts.get("length")) for name, way in lines.items())
+    return _captioned(figure, f"{ways} These are single ways: beside a rise there may be a lower one.")
 
 
-def _way(name: str, values: np.ndarray, value: str) -> str:
-    """Say how high a way goes."""
+def _way(name: str, values: np.ndarray, value: str, length: float | None) -> str:
+    """Say how high a way goes, and how long it is where it is straight."""
     lost = "" if np.isfinite(values).all() else " Where it is not finite, the line is broken."
     inner = values[np.isfinite(values)]
     highest = number(inner.max()) if len(inner) else "nothing finite"
-    return (
-        f"{name}: {value} {number(values[0])} and {number(values[-1])} at the ends, at most {highest} on the way.{lost}"
-    )
+    far = "" if length is None else f", which are {number(length)} apart in weight space"
+    return f"{name}: {value} {number(values[0])} and {number(values[-1])} at the ends{far}, {highest} at most.{lost}"
 
 
 def off_plane(trails: object) -> go.Figure:

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from tqdm import tqdm  # in text: the bars of tqdm.auto leave their widgets in the notebook
 
 from labkit import devices
 from labkit.directions import Direction, between, flat, moved, shaped, weights_of
 from labkit.ground import Ground
 from labkit.landscape import Line
 from labkit.optimizers import Optimizer
+from labkit.runs import progress
 from labkit.spec import RULES, Number, Whole
 from labkit.stacked import Layer, LossFn, layers_of
 from labkit.training import divergence
@@ -218,7 +218,7 @@ def curve(
     work = devices.threads(devices.threads_for(6 * start.numel() * len(x)))
     with work, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)  # of dropout, in train mode
-        for step, rate in enumerate(tqdm(rates, unit="step", delay=2, leave=False)):
+        for step, rate in enumerate(progress(rates, unit="step")):
             t = (torch.arange(PLACES) + torch.rand(PLACES, generator=places)) / PLACES
             loss, gradient = mean_loss(scratch, (start, middle[0], end), t.to(middle), loss_fn, x, y)
             if not (np.isfinite(loss) and gradient.isfinite().all()):

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm import tqdm  # in text: the bars of tqdm.auto leave their widgets in the notebook
 
 from labkit import devices
 from labkit.directions import Direction, flat, moved, shaped, weights_along, weights_of
 from labkit.ground import check_data
-from labkit.runs import WeightPath
+from labkit.runs import WeightPath, progress
 from labkit.stacked import LossFn, check_targets
 
 SIGNS = {"largest": 1, "smallest": -1}
@@ -317,7 +316,7 @@ def sharpness_along(path: WeightPath, model: nn.Module, loss_fn: LossFn, x: Tens
     """
     (points,) = weights_along(model, (path,))
     values, pairs = np.full(len(points), np.nan), None
-    for k, point in enumerate(tqdm(points, unit="point", delay=2, leave=False)):
+    for k, point in enumerate(progress(points, unit="point")):
         try:
             pairs = eigenpairs(moved(model, point), loss_fn, x, y, start=pairs)
         except NotFinite:

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm  # in text: the bars of tqdm.auto leave their widgets in the notebook
 
 from labkit import __version__, saving
 from labkit.directions import Direction, Drawn, between, flat
 from labkit.ground import Ground
+from labkit.runs import progress
 from labkit.spec import Number, Whole
 from labkit.stacked import LossFn
 
@@ -175,7 +175,7 @@ def plane(
     if folder is not None:
         made.facts["sum"] = checksum(model, x, y, *(test or ()), u, v)
         made = _resumed(Path(folder), made, cells)
-    with tqdm(total=made.computed.size, initial=int(made.computed.sum()), unit="point", delay=2, leave=False) as bar:
+    with progress(total=made.computed.size, initial=int(made.computed.sum()), unit="point") as bar:
         saved = time.monotonic()
         for count in cells.fill(made, np.argwhere(~made.computed)):
             bar.update(count)

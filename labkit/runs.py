@@ -298,7 +298,7 @@ def train(
     groups = [group for key, places in alike.items() for group in _groups(key, places, own)]
     runs: list[Run | None] = [None] * len(specs)
     total = sum(specs[group[0]].steps for group in groups)
-    with tqdm(total=total, unit="step", delay=2, leave=False, file=bar_place()) as bar:
+    with progress(total=total, unit="step") as bar:
         for group in groups:
             trainer = Trainer([specs[place] for place in group], **own)
             theirs = [(step, [lr[place] for place in group] if isinstance(lr, list) else lr) for step, lr in changes]
@@ -307,6 +307,16 @@ def train(
             for member, place in enumerate(group):
                 runs[place] = run_of(trainer, member)
     return runs[0] if isinstance(spec, Spec) else runs
+
+
+def progress(steps: Iterable | None = None, **options: object) -> tqdm:
+    """Return a bar of tqdm's that comes up after two seconds and goes once all is done.
+
+    Args:
+        steps: What it counts, if it is not moved by hand.
+        options: As tqdm has them: unit, total, initial.
+    """
+    return tqdm(steps, delay=2, leave=False, file=bar_place(), **options)
 
 
 def bar_place() -> TextIO:

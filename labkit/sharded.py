@@ -22,14 +22,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from labkit.data import Split, generator, load_data
 from labkit.devices import choose
 from labkit.losses import Loss
 from labkit.network import count, draw, to_module
 from labkit.optimizers import ALPHA, BETA2
-from labkit.runs import bar_place
+from labkit.runs import progress
 from labkit.spec import Spec
 from labkit.training import Order
 
@@ -165,7 +164,7 @@ def _started(command: list[str], stderr: object) -> Iterator[subprocess.Popen]:
 
 def _watch(process: subprocess.Popen, steps: int) -> None:
     """Move a bar as the first rank says how far it is."""
-    with tqdm(total=steps, unit="step", delay=2, leave=False, file=bar_place()) as bar:
+    with progress(total=steps, unit="step") as bar:
         for line in process.stdout:
             if line.startswith("step "):
                 bar.update(int(line.split()[1]) - bar.n)

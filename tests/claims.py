@@ -252,11 +252,12 @@ def landscapes(r: dict, full: bool) -> Claims:
     for what, overlap in r["overlap"].items():
         yield f"{what}: some seed of one end reaches into the other end's", overlap, True
     yield "basin of Adam, of SGD", [r["basin_by_optimizer"][name] for name in ("adam", "sgd")], RISING
-    yield "share of three paths' spread on their common plane", r["explained"], above(0.5)
-    yield "Adam's end: the plane's loss over the true loss", r["misled"]["adam"], above(100)
+    yield "seeds of the next claims", (len(r["explained"]), len(r["left_on_the_curve"])), (3, 3) if full else (1, 1)
+    yield "share of three paths' spread on their common plane, by seed", r["explained"], above(0.5)
+    yield "Adam's end: the plane's loss over the true loss, by seed", r["misled"]["adam"], above(100)
+    yield "SGD's, Momentum's: the same", [*r["misled"]["sgd"], *r["misled"]["momentum"]], above(1.5)
     yield "edge of stability: sharpness × learning rate / 2", r["edge"], between(0.95, 1.05)
-    barriers = r["barriers"]
-    yield "barrier of the trained curve over the straight line's", barriers["curve"] / barriers["straight"], below(0.05)
+    yield "barrier of the trained curve over the straight line's, by seed", r["left_on_the_curve"], below(0.05)
     shares = r["matched_shares"]
     yield "barrier after matching units over before, median of seven pairs", statistics.median(shares), below(0.5)
 

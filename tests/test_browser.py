@@ -226,7 +226,7 @@ class Ground:
 
     def is_open(self):
         """Open the tab; the page may still be scrolling, and the first click miss."""
-        tab = self.page.locator(".lm-TabBar-tab", has_text="Landscape")
+        tab = self.page.get_by_role("tab", name="Landscape", exact=True)
         tab.click()
         return "lm-mod-current" in tab.get_attribute("class")
 

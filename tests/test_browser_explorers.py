@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from test_browser import open_and_run_all, opened
+from test_browser import Ground, open_and_run_all, opened
 
 pytestmark = pytest.mark.browser
 
@@ -293,3 +293,23 @@ def test_a_person_masks_answers_and_spends_a_privacy_budget(page, jupyter):
 
 
 SHARES = r"a change of ([+-]\d+\.\d) from .* integrated gradients ([+-]\d+\.\d), feature ablation ([+-]\d+\.\d)"
+
+
+def test_a_person_turns_the_ground_of_a_notebook_on_landscapes(page, jupyter):
+    lab = opened(page, jupyter, "05_loss_landscapes.ipynb")
+    page.wait_for_function(NOTHING_WAITS, timeout=300_000)
+    ground = Ground(lab)
+    assert "random" in ground.title()
+    still = ground.losses()
+    page.locator(".labkit-right select").nth(1).select_option(label="Hessian")
+    lab.until(lambda: "eigenvector" in ground.title() and ground.losses() != still)
+
+    lab.control("batch size").locator(".noUi-handle").press("Home")  # 0: all samples
+    lab.button("Reset").click()
+    lab.until(lambda: lab.status().startswith("idle"))
+    still = ground.losses()
+    lab.button("Train").click()
+    lab.until(lambda: lab.status().startswith("done") and ground.losses() != still)
+    assert "eigenvector" in ground.title() and "directions" in lab.sentence()
+    assert not page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']").count()
+    assert page.errors == []

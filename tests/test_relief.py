@@ -430,7 +430,7 @@ def test_every_plane_side_by_side_has_named_axes_at_the_edge(count):
 
 
 T = np.linspace(0, 1, 9)
-STRAIGHT = Line(T, {"loss": 0.1 + T * (1 - T), "test loss": 0.2 + T * (1 - T)}, {})
+STRAIGHT = Line(T, {"loss": 0.1 + T * (1 - T), "test loss": 0.2 + T * (1 - T)}, {"length": 7.0})
 CURVE = Line(T, {"loss": np.where(abs(T - 0.5) < 0.1, np.inf, 0.1)}, {})
 
 
@@ -448,8 +448,9 @@ def test_lines_are_drawn_on_training_and_test_data_and_break_where_not_finite():
         10.0 ** np.array(figure.layout.yaxis.tickvals)
     )
     assert text_of(figure) == (
-        "straight: loss 0.1 and 0.1 at the ends, at most 0.35 on the way. curve: loss 0.1 and 0.1 at the ends, at most "
-        "0.1 on the way. Where it is not finite, the line is broken."
+        "straight: loss 0.1 and 0.1 at the ends, which are 7 apart in weight space, 0.35 at most. curve: loss 0.1 and "
+        "0.1 at the ends, 0.1 at most. Where it is not finite, the line is broken. These are single ways: beside a "
+        "rise there may be a lower one."
     )
 
 
