@@ -160,9 +160,17 @@ def side_by_side(planes: dict[str, object], *, value: str = "loss", log: bool = 
     sizes = ", ".join(dict.fromkeys(f"{p.facts['parameters']:,}" for p in planes.values() if "parameters" in p.facts))
     slices = f"Each picture is 2 directions of many ({sizes}): the ground may look different along others."
     figure.update_annotations(font_size=13)
-    _captioned(figure, f"{relief.units(plane)} {slices}", 300 * -(-len(planes) // columns) + 100)
+    _captioned(figure, f"{_units(planes)} {slices}", 300 * -(-len(planes) // columns) + 100)
     above = {"y": 1, "yref": "container", "yanchor": "top"}  # higher than the names of the planes
     return figure.update_layout(margin={"r": 96, "t": 80}, legend=above)
+
+
+def _units(planes: dict[str, object]) -> str:
+    """Say what the axes measure, for each plane apart where they differ."""
+    told: dict[str, list[str]] = {}
+    for name, plane in planes.items():
+        told.setdefault(relief.units(plane), []).append(name)
+    return " ".join(told if len(told) == 1 else (f"{' and '.join(names)}: {text}" for text, names in told.items()))
 
 
 def line(lines: dict[str, object], *, value: str = "loss", log: bool = True) -> go.Figure:

@@ -100,20 +100,26 @@ class Law:
         values: floor, a, alpha, b, beta.  # (5,)
         draws: the same, of fits to runs drawn anew.  # (draws, 5)
         scatter: how far runs lie from the fit, as the standard deviation of the logarithm of loss over fit.
+        reach: the largest size and the most steps among the runs.
+        beyond: how far off the law is one size, and one count of steps, beyond the runs that it is fitted to: measured
+            by leaving out the largest size, and the most steps, as the root mean square of the logarithm.
     """
 
     values: np.ndarray
     draws: np.ndarray
     scatter: float
+    reach: tuple[float, float]
+    beyond: tuple[float, float]
 
     def __call__(self, parameters: object, steps: object) -> np.ndarray:
         """Return the loss that the law expects."""
         return np.exp(_log_law(self.values, np.asarray(parameters, float), np.asarray(steps, float)))
 
     def band(self, parameters: float, steps: float) -> tuple[float, float]:
-        """Return the range in which a new run should lie 19 times of 20, if the law holds there."""
+        """Return the range in which a new run should lie 19 times of 20, a size or a length beyond the known ones."""
         logs = [_log_law(values, np.float64(parameters), np.float64(steps)) for values in self.draws]
-        width = 2 * np.hypot(np.std(logs), self.scatter)
+        farther = [miss for at, end, miss in zip((parameters, steps), self.reach, self.beyond, strict=True) if at > end]
+        width = 2 * float(np.linalg.norm([np.std(logs), self.scatter, *farther]))
         middle = float(self(parameters, steps))
         return middle * float(np.exp(-width)), middle * float(np.exp(width))
 
@@ -157,7 +163,16 @@ def fit_law(parameters: object, steps: object, losses: object, *, floor: float |
     rng = np.random.default_rng(0)
     places = rng.integers(len(losses), size=(DRAWS, len(losses)))
     draws = [_fit(parameters[p], steps[p], losses[p], floor, values) for p in places]
-    return Law(values, np.array(draws), scatter)
+    beyond = [_missed(parameters, steps, losses, floor, every == every.max()) for every in (parameters, steps)]
+    return Law(values, np.array(draws), scatter, (parameters.max(), steps.max()), tuple(beyond))
+
+
+def _missed(
+    parameters: np.ndarray, steps: np.ndarray, losses: np.ndarray, floor: float | None, out: np.ndarray
+) -> float:
+    """How far off a law is for the runs that it was not fitted to."""
+    law = _fit(parameters[~out], steps[~out], losses[~out], floor)
+    return float(np.sqrt(np.mean((np.log(losses[out]) - _log_law(law, parameters[out], steps[out])) ** 2)))
 
 
 def _log_law(values: np.ndarray, parameters: np.ndarray, steps: np.ndarray) -> np.ndarray:

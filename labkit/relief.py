@@ -155,7 +155,8 @@ def blank(kind: str, trails: int = 1) -> go.Figure:
     nothing = {axis: [] for axis in ("xyz" if solid else "xy")}
     label = {"size": 13} if solid else LABEL
     cross = {"symbol": "x", "color": "#000000", "line": {"color": "#ffffff", "width": 1.5}, "size": 5 if solid else 11}
-    add(**nothing, mode="markers", marker=cross, name="centre: the network", hoverinfo="name")
+    pole = {"mode": "lines+markers", "line": {"color": "#000000", "width": 2}} if solid else {"mode": "markers"}
+    add(**nothing, **pole, marker=cross, name="centre: the network", hoverinfo="name")
     for k in range(trails):
         colour, dash, symbol = LOOKS[k % len(LOOKS)]
         under = {"width": 1.5, "color": colour} if solid else {"width": 5.5, "color": "white"}
@@ -265,8 +266,10 @@ def _mask(plane: object, value: str, heights: Scale, solid: bool) -> dict:
 
 def _centre(plane: object, value: str, heights: Scale, solid: bool) -> dict:
     inside = plane.alpha[0] <= 0 <= plane.alpha[-1] and plane.beta[0] <= 0 <= plane.beta[-1]
-    place, z = ([0.0], [at_centre(plane, value)]) if inside else ([], [])
-    return {"x": place, "y": place, "showlegend": bool(inside)} | ({"z": heights.above(z)} if solid else {})
+    place = [0.0] * (1 + solid) if inside else []
+    name = f"centre: {plane.facts.get('centre', 'the network')}"
+    z = [float(heights.above([at_centre(plane, value)])[0]), heights.high][: len(place)]  # a pole: it may be in a pit
+    return {"x": place, "y": place, "name": name, "showlegend": bool(inside)} | ({"z": z} if solid else {})
 
 
 def at_centre(plane: object, value: str = "loss") -> float:
@@ -323,16 +326,23 @@ def hides(plane: object, trails: dict) -> str:
 
 
 def _off(trails: dict) -> str:
-    """Say how far off the plane a path is, of several the one that is furthest off."""
-    name, trail = max(trails.items(), key=lambda each: each[1].off.max())
+    """Say how far off the plane a path is, of several the one whose end is shown most wrongly."""
+    name, trail = max(trails.items(), key=lambda each: (_wrong(each[1]), each[1].off.max()))
     path = "The path" if len(trails) == 1 else f"The path of {name}"
     far, reach = int(trail.off.argmax()), float(trail.off.max())
     if reach < 1e-6 * (1 + np.abs([trail.alpha, trail.beta]).max()):
         return f"{path} lies in this plane."
-    end = "on this plane" if trail.off[-1] < 1e-3 * reach else f"{number(trail.off[-1])} off this plane"
+    shown = f"where the true loss is {number(trail.loss[-1])} and the picture shows {number(trail.plane_loss[-1])}"
+    end = "on this plane" if trail.off[-1] < 1e-3 * reach else f"{number(trail.off[-1])} off this plane, {shown}"
     furthest = f"furthest off, by {number(reach)}, is " + ("its start" if far == 0 else f"step {trail.steps[far]:,}")
     there = f"there the true loss is {number(trail.loss[far])} where the picture shows {number(trail.plane_loss[far])}"
     return f"{path} ends {end}; {furthest}: {there}."
+
+
+def _wrong(trail: object) -> float:
+    """How many times too high or too low, as a logarithm, a path's end is shown."""
+    both = np.array([trail.loss[-1], trail.plane_loss[-1]])
+    return float(abs(np.diff(np.log(both))[0])) if np.isfinite(both).all() and (both > 0).all() else 0.0
 
 
 def in_words(plane: object, trail: object | None = None) -> str:

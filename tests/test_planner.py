@@ -50,6 +50,15 @@ def test_a_band_is_wider_where_runs_scatter_more():
     assert wild[1] / wild[0] > 1.5 * calm[1] / calm[0]
 
 
+def test_a_band_grows_beyond_the_known_sizes_by_what_the_law_misses_there():
+    parameters, steps, losses = runs()
+    bent = losses * np.where(parameters == parameters.max(), 1.5, 1.0)  # the largest size does not keep to the law
+    law = fit_law(parameters, steps, bent)
+    assert law.reach == (parameters.max(), steps.max()) and 0.3 < law.beyond[0] < 0.6 and law.beyond[1] < 0.3
+    inside, outside = (law.band(size, 2000) for size in (parameters.max(), 1.01 * parameters.max()))
+    assert np.log(outside[1] / outside[0]) > np.log(inside[1] / inside[0]) + 0.1
+
+
 def test_a_law_does_not_depend_on_chance():
     assert np.array_equal(fit_law(*runs(scatter=0.1)).draws, fit_law(*runs(scatter=0.1)).draws)
 
@@ -71,7 +80,7 @@ def test_what_cannot_be_fitted_is_refused():
 
 
 def test_a_law_reads_like_a_sentence():
-    law = Law(np.array([0.01, 3, 0.9, 20, 0.8]), np.empty((0, 5)), 0.1)
+    law = Law(np.array([0.01, 3, 0.9, 20, 0.8]), np.empty((0, 5)), 0.1, (100, 100), (0.1, 0.1))
     assert repr(law) == "Law: loss ≈ 0.01 + 3 / parameters^0.90 + 20 / steps^0.80"
 
 

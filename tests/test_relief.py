@@ -348,7 +348,7 @@ def test_in_words_a_picture_tells_what_it_shows_and_hides():
 
 def test_in_words_other_cases():
     way = replace(trail(), off=np.array([1, 2, 5, 3, 0.5]))
-    assert "ends 0.5 off this plane; furthest off, by 5, is step 20: there" in relief.in_words(plane(), way)
+    assert "ends 0.5 off this plane, where the true loss is 0.1 and the picture shows" in relief.in_words(plane(), way)
     assert "The path lies in this plane." in relief.in_words(plane(), trail(off=0))
     assert "at 16 of 441 points it is not finite (grey)" in relief.in_words(plane(ODD["inf"]))
     assert relief.in_words(plane(ODD["nothing finite"])) == "No loss on this plane is finite."
