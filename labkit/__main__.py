@@ -1,6 +1,7 @@
 """The command line: `labkit report`, `sweep`, `doctor` and `bench`; also `python -m labkit`."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from labkit.reports import FAILED, HELD, INTERRUPTED, REFUSED, TERMINATED, Runne
 from labkit.spec import nearest
 from labkit.sweeps import Conductor, grid_of
 
+AGAIN = "The same command goes on with the rest."
 GUARD = "\0"  # no word of a command line holds one
 
 
@@ -81,6 +83,10 @@ def _sweep(options: argparse.Namespace) -> int:
     except OSError as error:
         print(f"labkit sweep: {error}", file=sys.stderr)
         return FAILED
+    except (KeyboardInterrupt, Terminated):
+        done = sum(row.status == "done" for row in conductor.rows.values())
+        print(f"labkit sweep: stopped; {done} of {len(conductor.rows)} runs are done. {AGAIN}", file=sys.stderr)
+        raise
     print(done, file=sys.stderr if done.code else sys.stdout)
     return done.code
 
@@ -102,18 +108,18 @@ def _tell(known: dict) -> int:
 
 def _positive(text: str) -> float:
     """A number of seconds above 0."""
-    seconds = float(text)
-    if not 0 < seconds < 1e9:
-        raise ValueError
-    return seconds
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < 1e9:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not allowed: it takes a number of seconds above 0.")
 
 
 def _workers(text: str) -> int:
     """A number of workers from 1."""
-    workers = int(text)
-    if not 1 <= workers <= 10_000:
-        raise ValueError
-    return workers
+    with contextlib.suppress(ValueError):
+        if 1 <= int(text) <= 10_000:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not allowed: it takes a whole number from 1 to 10,000.")
 
 
 def _once(*given: Sequence[Sequence[str]]) -> None:

@@ -12,7 +12,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from labkit.files import put
 
 PART = "labkit-part://"  # tells papermill's files on the way from others
 OURS = "labkit-report"  # tag of the cell that stands at the top
+TERMINATED = 143  # exit code
+STALE = 7 * 24 * 3600  # seconds after which a socket that a killed run left is cleared away
 UNFINISHED = "**Unfinished.** This is what a run has come to so far. If nothing is running any more, it was killed."
 LOADED = "__import__('sys').modules"
 FACTS = {  # what the kernel is asked once all is done; what it never imported, it is not made to import now
@@ -44,16 +46,23 @@ class Execution:
         ended: What stopped it before its time, or None.
         widgets: The states of its widgets, by their number.
         facts: Versions, device and share string, as far as the kernel got to the end.
+        kernel: Its manager, once it is there.
     """
 
     notebook: dict
     ended: BaseException | None = None
     widgets: dict = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
+    kernel: object = None
 
 
 def execute(
-    source: dict, values: dict[str, object], part: Path, seconds: float | None = None, folder: Path | None = None
+    source: dict,
+    values: dict[str, object],
+    part: Path,
+    seconds: float | None = None,
+    folder: Path | None = None,
+    unwanted: Callable[[], bool] | None = None,
 ) -> Execution:
     """Execute a notebook; nothing is raised, not even Ctrl-C, so that what was finished can be kept.
 
@@ -63,6 +72,7 @@ def execute(
         part: Where to save it after every cell.
         seconds: The most that all of it may take.
         folder: Where the kernel works; by default where this process does.
+        unwanted: Asked every second whether nobody waits for it any more; then the kernel is killed.
     """
     import papermill
     from nbformat.v4 import new_markdown_cell
@@ -91,14 +101,26 @@ def execute(
         "resources": {"metadata": {"path": str(folder or "")}},  # papermill's cwd would move the whole process
         "timeout_func": lambda cell: max(1, until - time.monotonic()) if until else None,
     }
+    over = threading.Event()
     with terminable():
         try:
+            if unwanted:
+                threading.Thread(target=_watch, args=(done, unwanted, over), daemon=True).start()
             papermill.execute_notebook(notebook, address, values, **options)
         except BaseException as ended:
             done.ended = ended
         finally:
+            over.set()
             del papermill_engines._engines[engine]
     return done
+
+
+def _watch(done: Execution, unwanted: Callable[[], bool], over: threading.Event) -> None:
+    """Kill the kernel once nobody waits for it."""
+    while not over.wait(1):
+        if unwanted() and done.kernel is not None:
+            done.kernel.provisioner.process.kill()
+            return
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -112,12 +134,22 @@ def _manager() -> type:
     from jupyter_core.paths import jupyter_runtime_dir
 
     place = jupyter_runtime_dir()
+    _clear(place)
     with contextlib.suppress(OSError):  # of a home that cannot be written to: then ports will do
         os.makedirs(place, mode=0o700, exist_ok=True)
     sockets = os.path.join(place, f"labkit-{secrets.token_hex(6)}")
     short = os.name == "posix" and len(sockets) < 80  # a socket's name has at most about 100 letters
     files = short and os.access(place, os.W_OK)
-    return type("Manager", (AsyncKernelManager,), {"transport": "ipc", "ip": sockets} if files else {})
+    own = {"transport": "ipc", "ip": sockets, "connection_file": f"{sockets}.json"}
+    return type("Manager", (AsyncKernelManager,), own if files else {})
+
+
+def _clear(place: str) -> None:
+    """Clear away what runs that were killed long ago left."""
+    for left in Path(place).glob("labkit-*"):
+        with contextlib.suppress(OSError):  # somebody else's, or cleared away meanwhile
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink()
 
 
 def _engine(done: Execution) -> type:
@@ -127,6 +159,7 @@ def _engine(done: Execution) -> type:
 
     class Client(PapermillNotebookClient):
         def papermill_execute_cells(self) -> None:
+            done.kernel = self.km
             try:
                 super().papermill_execute_cells()
             finally:
@@ -168,12 +201,15 @@ class Parts:
 
 
 def terminable() -> contextlib.AbstractContextManager:
-    """Turn SIGTERM into an exception, so that what is finished is written and the kernel is ended."""
+    """Turn SIGTERM, and a terminal that closes, into an exception: what is finished is written, the kernel ended."""
 
     def end(number: int, frame: object) -> None:
-        raise Terminated
+        raise Terminated(TERMINATED)
 
-    return _handled({signal.SIGTERM: end})
+    ends = [signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+        ends.append(signal.SIGHUP)
+    return _handled(dict.fromkeys(ends, end))
 
 
 def undisturbed() -> contextlib.AbstractContextManager:

@@ -67,11 +67,12 @@ def write(folder: Path, stem: str, rows: Sequence) -> tuple[Path, Path]:
 def as_csv(chosen: list[str], names: list[str], records: list[dict]) -> str:
     """The records as a csv, a parameter and a result of one name kept apart."""
     heads = {f"p:{name}": name for name in chosen} | {f"r:{name}": name for name in names}
-    heads |= {f"r:{name}": f"result {name}" for name in names if name in chosen}
+    heads |= {f"r:{name}": f"result {name}" for name in names if name in (*chosen, *FIRST, *LAST)}
+    heads |= {f"p:{name}": f"parameter {name}" for name in chosen if name in (*FIRST, *LAST)}
     keys = [*FIRST, *heads, *LAST]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([heads.get(key, key) for key in keys])
+    writer.writerow([safe(heads.get(key, key)) for key in keys])
     writer.writerows([safe(record[key]) for key in keys] for record in records)
     return text.getvalue()
 
@@ -86,7 +87,7 @@ def as_page(stem: str, chosen: list[str], names: list[str], records: list[dict])
     varying = [name for name in chosen if len({repr(record[f"p:{name}"]) for record in records}) > 1]
     done = sum(record["status"] == "done" for record in records)
     facts = {"varying": varying, "chosen": chosen, "results": names, "records": records}
-    data = json.dumps(facts).replace("</", "<\\/")
+    data = json.dumps(facts).replace("<", "\\u003c")  # no text of a run may end the script, or begin another
     bad = len(records) - done
     said = f"{len(records):,} runs: {done:,} done" + (f", <b>{bad:,} not</b> (sort by status)." if bad else ".")
     constant = (
@@ -135,7 +136,7 @@ const cell = (key, value) => {
   const td = document.createElement("td");
   if (key === "run") {
     const link = document.createElement("a");
-    link.href = value + ".html"; link.textContent = value; td.append(link);
+    link.href = encodeURIComponent(value) + ".html"; link.textContent = value; td.append(link);
   } else if (typeof value === "number") {
     td.className = "number"; td.textContent = Number.isInteger(value) ? value : +value.toPrecision(4);
   } else td.textContent = value ?? "";

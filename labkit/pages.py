@@ -155,8 +155,8 @@ def chart(figure: dict, name: str, templates: dict[str, int], still: str = "", n
 
 
 def _as_script(value: dict) -> str:
-    """JSON in a script; a name in it must not end the script."""
-    return json.dumps(value, separators=(",", ":")).replace("</", "<\\/")
+    """JSON in a script; a name in it must neither end the script nor begin another."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def with_math(body: str) -> str:

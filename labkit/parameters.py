@@ -8,6 +8,7 @@ import ast
 import io
 import json
 import math
+import numbers
 import re
 import reprlib
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.spec import CSV, RULES, Spec, check_table, nearest
+from labkit.spec import CSV, RULES, Spec, check_table, nearest, refusal
 
 TAG = "parameters"  # of the one cell that declares them
 WORDS = {"true": True, "false": False}
@@ -69,11 +70,11 @@ class Parameter:
         Raises:
             ValueError: if it is none that the declaration allows.
         """
-        for kind in self.kinds:
-            value = READ[kind](text)
-            if value is not Unread:
-                return self.take(value)
-        raise ValueError(self._refusal(text))
+        read = [value for value in (READ[kind](text) for kind in self.kinds) if value is not Unread]
+        fitting = [value for value in read if not self.options or value in self.options]
+        if not read:
+            raise self._refusal(text)
+        return self.take((fitting or read)[0])
 
     def take(self, value: object) -> object:
         """Return a Python value as the declared type, a whole number as a float where one is wanted.
@@ -81,18 +82,27 @@ class Parameter:
         Raises:
             ValueError: if it is of another type, or not finite.
         """
+        if isinstance(value, numbers.Number) and hasattr(value, "item"):
+            value = value.item()  # a number of NumPy's
         kind = _kind(value)
         if kind == "int" and "int" not in self.kinds and "float" in self.kinds:
             value, kind = float(value), "float"
-        if kind not in self.kinds or (kind == "float" and not math.isfinite(value)):
-            raise ValueError(self._refusal(value))
+        if kind not in self.kinds or not _can_be_kept(value):
+            raise self._refusal(value)
         if self.options and value not in self.options:
-            raise ValueError(self._refusal(value) + nearest(value, [str(option) for option in self.options]))
+            raise self._refusal(value, nearest(value, [str(option) for option in self.options]))
         return value
 
-    def _refusal(self, value: object) -> str:
-        shown = reprlib.repr(value).replace("\n", " ")
-        return f"{self.name}={shown} is not allowed: {self.name} takes {self.allowed}."
+    def _refusal(self, value: object, hint: str = "") -> ValueError:
+        return refusal(self.name, value, self.allowed, hint)
+
+
+def _can_be_kept(value: object) -> bool:
+    """Whether a value goes through JSON, and so through a notebook's file, as it is."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode()) == value
+    except (TypeError, ValueError, RecursionError):  # a set, nan, a text that is none
+        return False
 
 
 class Unread:
@@ -111,7 +121,7 @@ def _number(text: str) -> object:
 def _literal(kind: type, text: str) -> object:
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return Unread
     return value if type(value) is kind else Unread
 
@@ -142,9 +152,21 @@ def load(path: Path) -> dict:
     except (ValueError, RecursionError):
         raise ValueError(f"{str(path)!r} is not a notebook: it is no JSON. Give a file that ends in .ipynb.") from None
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
-    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+    if not isinstance(cells, list) or not all(map(_is_cell, cells)):
         raise ValueError(f"{str(path)!r} is not a notebook of format 4: it has no list of cells.")
-    return notebook
+    for cell in cells:
+        if cell.get("cell_type") == "code":
+            cell.setdefault("outputs", [])
+    return {"nbformat": 4, "nbformat_minor": 5, "metadata": {}} | notebook
+
+
+def _is_cell(cell: object) -> bool:
+    if not isinstance(cell, dict):
+        return False
+    source, metadata = cell.get("source", ""), cell.get("metadata", {})
+    lines = source if isinstance(source, list) else [source]
+    tags = metadata.get("tags", []) if isinstance(metadata, dict) else None
+    return isinstance(tags, list) and all(isinstance(line, str) for line in lines)
 
 
 def _nearby(path: Path) -> str:
@@ -185,11 +207,10 @@ def _declaration(statement: ast.stmt, comments: dict[int, str]) -> Parameter | N
     else:
         return None
     try:
-        value, options = ast.literal_eval(statement.value), _options(annotation)
-    except ValueError:
+        value, (said, options) = ast.literal_eval(statement.value), _annotated(annotation)
+    except (ValueError, TypeError, SyntaxError):
         return None
     own = _kind(value)
-    said = [_kind(option) for option in options] or re.findall(r"\w+", ast.unparse(annotation))
     kinds = [kind for kind in KINDS if kind in said or kind == own]
     if not isinstance(target, ast.Name) or own not in READ:
         return None
@@ -200,12 +221,33 @@ def _kind(value: object) -> str:
     return "None" if value is None else type(value).__name__
 
 
-def _options(annotation: ast.expr) -> tuple[object, ...]:
-    """What stands in `Literal[...]`; nothing for any other annotation."""
-    if not isinstance(annotation, ast.Subscript) or ast.unparse(annotation.value) not in ("Literal", "typing.Literal"):
-        return ()
-    inner = annotation.slice
-    return tuple(ast.literal_eval(each) for each in (inner.elts if isinstance(inner, ast.Tuple) else [inner]))
+def _annotated(node: ast.expr) -> tuple[list[str], tuple[object, ...]]:
+    """The kinds that an annotation allows, and the only values where `Literal` names them."""
+    if isinstance(node, ast.Constant):  # None, or an annotation between quotes
+        quoted = isinstance(node.value, str) and node.value
+        return _annotated(ast.parse(quoted, mode="eval").body) if quoted else (["None"] * (node.value is None), ())
+    if isinstance(node, ast.BinOp):
+        return _either([node.left, node.right])
+    head = node.value if isinstance(node, ast.Subscript) else node
+    name = getattr(head, "attr", getattr(head, "id", ""))
+    if not isinstance(node, ast.Subscript):
+        return [name], ()
+    inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    if name == "Literal":
+        options = tuple(ast.literal_eval(each) for each in inner)
+        return [_kind(option) for option in options], options
+    if name in ("Optional", "Union"):
+        return _either(inner + [ast.Constant(None)] * (name == "Optional"))
+    return [name], ()  # list[int] is a list
+
+
+def _either(nodes: list[ast.expr]) -> tuple[list[str], tuple[object, ...]]:
+    """The kinds of several annotations; their values, where no other kind but None stands beside them."""
+    found = [_annotated(node) for node in nodes]
+    kinds = [kind for said, _ in found for kind in said]
+    options = tuple(option for said, some in found for option in (some or (None,) * (said == ["None"])))
+    free = any(said != ["None"] and not some for said, some in found)
+    return kinds, () if free or options == (None,) else options
 
 
 def checked(notebook: dict, given: Mapping[str, object], *, typed: bool = True, here: bool = True) -> dict[str, object]:
@@ -234,7 +276,7 @@ def checked(notebook: dict, given: Mapping[str, object], *, typed: bool = True, 
             check_table(name, str(values[name]))
     every = {name: parameter.default for name, parameter in known.items()} | values
     _check_together(every)
-    if here and every.get("device") in ABSENT:
+    if here and every.get("device") in list(ABSENT):
         _check_device(every["device"])
     return values
 

@@ -7,21 +7,23 @@ every cell "completed" there. What counts is whether the kernel took a cell and 
 import ast
 import hashlib
 import json
+import math
 import os
 import re
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from labkit import parameters
-from labkit.execution import OURS, Execution, execute, undisturbed
+from labkit.execution import OURS, TERMINATED, Execution, execute, undisturbed
 from labkit.files import held, put, put_together
+from labkit.spec import CSV
 
 MEANT = "raises-exception"  # tag of a cell that is to fail
 RESULTS = "results"  # tag of the cell whose dict is read back
-OK, FAILED, REFUSED, HELD, INTERRUPTED, DIED, TERMINATED = 0, 1, 2, 3, 130, 138, 143  # exit codes
+OK, FAILED, REFUSED, HELD, INTERRUPTED, DIED = 0, 1, 2, 3, 130, 138  # exit codes, and execution.TERMINATED
 IN_THREAD = re.compile(r"^Exception in thread .*:\nTraceback", re.M)
 
 
@@ -119,6 +121,7 @@ class Runner:
         folder: Where the kernel works; by default where this process does.
         given: What the kernel is given, where that is not `chosen` itself: a csv that travelled lies elsewhere.
         home: The folder that the report will be carried to, where it is not `out`.
+        unwanted: Asked now and then whether nobody waits for the report any more; then its run is ended.
     """
 
     def __init__(
@@ -131,8 +134,10 @@ class Runner:
         folder: Path | None = None,
         given: dict[str, object] | None = None,
         home: Path | None = None,
+        unwanted: Callable[[], bool] | None = None,
     ) -> None:
         self.file, self.source, self.chosen, self.single_file = notebook, source, chosen, single_file
+        self._unwanted = unwanted
         self.folder, self._given, self._home = folder, chosen if given is None else given, home or out
         self.values = {name: each.default for name, each in parameters.declared(source).items()} | chosen
         self.name = name_of(notebook, self.values)
@@ -156,14 +161,15 @@ class Runner:
         self.notebook.parent.mkdir(parents=True, exist_ok=True)
         with held(self.notebook):
             began = time.perf_counter()
+            self._tables = tables_of(self.values | self._given, self.folder)
             self._done = self._execute(seconds)
             took = time.perf_counter() - began
-            results = results_of(self._done.notebook)
-            verdict = self._judge(seconds, results)
+            results, unread = results_of(self._done.notebook)
+            verdict = self._judge(seconds, results, unread)
             with undisturbed():
-                self._finish(verdict, results or {}, took)
+                self._finish(verdict, results, took)
                 self._part.unlink(missing_ok=True)
-        return Report(self.notebook, self.page, verdict, self.values, results or {}, took)
+        return Report(self.notebook, self.page, verdict, self.values, results, took)
 
     @property
     def _part(self) -> Path:
@@ -175,7 +181,7 @@ class Runner:
 
         node = nbformat.v4.upgrade(nbformat.reads(json.dumps(self.source), as_version=4))
         node.metadata["labkit"] = {"status": "running", "values": self.values}
-        return execute(node, self._given, self._part, seconds, self.folder)
+        return execute(node, self._given, self._part, seconds, self.folder, self._unwanted)
 
     def _finish(self, verdict: Verdict, results: dict[str, object], seconds: float) -> None:
         """Write the notebook and its page, with what they are at the top."""
@@ -188,7 +194,7 @@ class Runner:
         done.cells = [cell for cell in done.cells if OURS not in cell.metadata.get("tags", [])]
         done.metadata["labkit"] = {
             **asdict(verdict), "values": self.values, "results": _plain(results), "seconds": seconds,
-            "source": fingerprint(self.source), **self._done.facts,
+            "source": fingerprint(self.source), "tables": self._tables, **self._done.facts,
         }  # fmt: skip
         top = nbformat.v4.new_markdown_cell(self._top(verdict, seconds), metadata={"tags": [OURS]})
         done.cells.insert(0, top)
@@ -224,7 +230,7 @@ class Runner:
         banner = f"{verdict.status.capitalize()}: {verdict.reason}{left}" if verdict.code else ""
         return pages.head(banner, rows)
 
-    def _judge(self, seconds: float | None, results: dict[str, object] | None) -> Verdict:
+    def _judge(self, seconds: float | None, results: dict[str, object], unread: str) -> Verdict:
         """Say how the run ended, by what was executed."""
         ended = self._done.ended
         cells = [cell for cell in self._done.notebook.cells if cell.cell_type == "code"]
@@ -241,19 +247,20 @@ class Runner:
         if error is not None:
             return Verdict(FAILED, "failed", f"cell {error[0]} raised {_words(error[1])}.", error[0], missing)
         if missing:
-            why = f" ({kind}: {ended})" if ended is not None else ""
+            why = f" ({_first(kind, ended)})" if ended is not None else ""
             reason = f"the run ended in cell {here}, before the notebook did{why}."
             return Verdict(FAILED, "failed", reason, here, missing)
         if ended is not None:
-            return Verdict(FAILED, "failed", f"{kind}: {ended}", 0, 0)
+            return Verdict(FAILED, "failed", f"{_first(kind, ended)}.", 0, 0)
         hidden = self._hidden(cells)
         if hidden:
             return Verdict(FAILED, "failed", hidden[1], hidden[0], 0)
-        if results is None:
-            return Verdict(FAILED, "failed", UNREAD, _place(cells), 0)
-        if results.get("diverged") is not None:
-            reason = f"the results say that the training diverged at step {results['diverged']}."
-            return Verdict(FAILED, "diverged", reason, 0, 0)
+        if unread:
+            return Verdict(FAILED, "failed", unread, _place(cells), 0)
+        step = results.get("diverged")
+        if step is not None and step is not False:
+            where = "" if step is True else f" at step {step}"
+            return Verdict(FAILED, "diverged", f"the results say that the training diverged{where}.", 0, 0)
         return Verdict()
 
     def _hidden(self, cells: list) -> tuple[int, str] | None:
@@ -275,31 +282,54 @@ ENDINGS = {  # what ended papermill → exit code, status, reason
     "KeyboardInterrupt": (INTERRUPTED, "interrupted", "somebody pressed Ctrl-C during cell {cell}."),
     "Terminated": (TERMINATED, "terminated", "the run was told to end (SIGTERM) during cell {cell}."),
 }
-UNREAD = (
-    f"the cell tagged {RESULTS!r} shows no dictionary of plain values, so that nothing in it can be read: "
-    "end it with one, such as {'loss': 0.5, 'diverged': None}."
-)
+ADVICE = "end it with one, such as {'loss': 0.5, 'diverged': None}."
+UNREAD = f"the cell tagged {RESULTS!r} shows no dictionary of plain values, so that nothing in it can be read: {ADVICE}"
+LONG = f"the cell tagged {RESULTS!r} shows more than a thousand values, which IPython cuts short: keep fewer of them."
+TWICE = f"several cells are tagged {RESULTS!r}: tag one, the last."
 
 
-def results_of(notebook: dict) -> dict[str, object] | None:
-    """What the cell tagged `results` says: nothing where there is none or it was not reached, None if it is unreadable.
+def results_of(notebook: dict) -> tuple[dict[str, object], str]:
+    """What the cell tagged `results` says, and why it cannot be read, if it was reached and cannot.
 
     Args:
         notebook: An executed notebook.
     """
-    cells = [cell for cell in notebook.cells if RESULTS in cell.metadata.get("tags", [])]
-    if not cells or not _answered(cells[0]):
-        return {}
-    texts = [output.data["text/plain"] for output in cells[0].outputs if output.output_type == "execute_result"]
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and RESULTS in cell.metadata.get("tags", [])]
+    if not cells or not all(map(_answered, cells)):
+        return {}, ""
+    if len(cells) > 1:
+        return {}, TWICE
+    texts = [output.data.get("text/plain", "") for output in cells[0].outputs if output.output_type == "execute_result"]
     try:
         said = ast.literal_eval(_Plain().visit(ast.parse(texts[-1], mode="eval")))
-    except (ValueError, SyntaxError, IndexError):
-        return None
-    return said if isinstance(said, dict) else None
+    except (ValueError, TypeError, SyntaxError, IndexError, RecursionError, MemoryError) as error:
+        cut = isinstance(error, SyntaxError | Cut) and "..." in texts[-1]
+        return {}, LONG if cut else UNREAD
+    return (said, "") if isinstance(said, dict) else ({}, UNREAD)
+
+
+def tables_of(values: Mapping[str, object], folder: Path | None = None) -> dict[str, str]:
+    """A short hash of each table that a notebook is given, by the name of its parameter."""
+    named = {name: Path(folder or "", value.removeprefix(CSV)) for name, value in values.items() if _is_table(value)}
+    found = {name: path for name, path in named.items() if path.is_file()}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in found.items()}
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(CSV)
+
+
+class Cut(ValueError):
+    """Dots stand where values were."""
 
 
 class _Plain(ast.NodeTransformer):
     """Makes plain values of what a dictionary shows of NumPy's numbers, and nothing of what is not finite."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if node.value is Ellipsis:
+            raise Cut
+        return node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         return ast.Constant(None) if node.id in ("nan", "inf") else node
@@ -332,10 +362,21 @@ def _is_error(cell: dict, output: dict) -> bool:
 
 
 def _words(output: dict) -> str:
-    first = (output.evalue.strip().splitlines() or [""])[0].removesuffix(".")
-    return f"{output.ename}: {first}" if first else output.ename
+    return _first(output.ename, output.evalue)
 
 
-def _plain(results: dict) -> dict:
+def _first(kind: str, said: object) -> str:
+    """The kind of an error, and the first line with a letter of what it says."""
+    line = next((line.strip() for line in str(said).splitlines() if re.search(r"\w", line)), "").removesuffix(".")
+    return f"{kind}: {line}" if line else kind
+
+
+def _plain(value: object) -> object:
     """Results as JSON has them: what is not finite becomes nothing, keys become text."""
-    return json.loads(json.dumps(results, default=str), parse_constant=lambda word: None)
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

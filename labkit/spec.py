@@ -90,7 +90,7 @@ DEVICES = {
 }
 
 
-def _refuse(name: str, value: object, allowed: str, hint: str = "") -> ValueError:
+def refusal(name: str, value: object, allowed: str, hint: str = "") -> ValueError:
     """The one sentence that every wrong value gets."""
     try:
         shown = reprlib.repr(value).replace("\n", "")
@@ -116,7 +116,7 @@ class Menu:
         """Return `value` if it is on the menu."""
         if isinstance(value, str) and value in self.options:
             return str(value)
-        raise _refuse(name, value, self.allowed, nearest(value, list(self.options)))
+        raise refusal(name, value, self.allowed, nearest(value, list(self.options)))
 
     @property
     def allowed(self) -> str:
@@ -127,7 +127,7 @@ class Menu:
 def check_table(name: str, value: str) -> None:
     """Raise `ValueError` when csv:PATH names no file."""
     if not os.path.isfile(value.removeprefix(CSV)):
-        raise _refuse(name, value, "csv:PATH where PATH is a file that exists", f" Looked in {os.getcwd()}.")
+        raise refusal(name, value, "csv:PATH where PATH is a file that exists", f" Looked in {os.getcwd()}.")
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Whole:
         is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         if is_whole and self.low <= value <= self.high:
             return int(value)
-        raise _refuse(name, value, self.allowed)
+        raise refusal(name, value, self.allowed)
 
     @property
     def allowed(self) -> str:
@@ -186,7 +186,7 @@ class Number:
             below = value < self.high if self.open_high else value <= self.high
             if above and below:
                 return float(value)
-        raise _refuse(name, value, self.allowed)
+        raise refusal(name, value, self.allowed)
 
     @property
     def allowed(self) -> str:
@@ -207,7 +207,7 @@ class Flag:
         """Return `value` if it is a bool."""
         if isinstance(value, bool):
             return value
-        raise _refuse(name, value, self.allowed)
+        raise refusal(name, value, self.allowed)
 
 
 def _choice(default: object, rule: object) -> dataclasses.Field:

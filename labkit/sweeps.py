@@ -18,12 +18,14 @@ from pathlib import Path
 from labkit import parameters
 from labkit.execution import terminable, undisturbed
 from labkit.files import Held, held, put, put_together
-from labkit.reports import FAILED, OK, Runner, fingerprint
+from labkit.reports import FAILED, OK, Runner, fingerprint, tables_of
 from labkit.spec import CSV
 
 PATIENCE = 20  # seconds until a scheduler that does not answer is given up
 ALONE = 180  # seconds without any worker until the rest is given up
 POLL = 0.02  # seconds
+STOPPED = "the sweep was stopped before this run was done; the same command goes on with it"
+DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)"  # Ctrl-C is for the sweep, which ends its workers
 AT_ONCE = 4  # runs handed to each worker ahead, so that the scheduler never holds all of a long sweep
 
 
@@ -131,13 +133,14 @@ class Conductor:
         self.rows = {runner.name: Row(runner.name, runner.values) for runner in runners}
 
     def _found(self, name: str) -> Row:
-        """What is there of a run: done by this very notebook, or still to do."""
+        """What is there of a run: done by this very notebook from these very tables, or still to do."""
         row, runner = self.rows[name], self._runners[name]
         try:
             facts = json.loads(runner.notebook.read_text(encoding="utf-8"))["metadata"]["labkit"]
-        except (OSError, ValueError, KeyError):
+            same = facts["source"] == self._print and facts["tables"] == tables_of(runner.values)
+        except (OSError, ValueError, KeyError, TypeError):  # none, or none of ours
             return row
-        if facts.get("source") != self._print or not runner.page.exists():
+        if not same or not runner.page.exists():
             return row
         return _filled(row, facts)
 
@@ -159,6 +162,7 @@ class Conductor:
                     self._execute(missing, workers, cluster, seconds)
             finally:
                 rows = list(self.rows.values())
+                rows = [row if row.status != "not run" else replace(row, reason=STOPPED) for row in rows]
                 with undisturbed():
                     page, table = index.write(self.out, self.file.stem, rows)
         return Sweep(rows, page, table)
@@ -207,6 +211,8 @@ class Conductor:
                     put_together({runner.notebook: came["notebook"], runner.page: came["page"]})
         except Held as error:
             reason = str(error)
+        except OSError as error:
+            reason = f"{runner.notebook} was not written: {error.strerror}. Make room, and run the same command again."
         if reason:
             self.rows[name] = replace(row, status="lost", reason=reason)
         else:
@@ -224,23 +230,33 @@ def work(job: dict) -> dict:
     """Make one report; this is what a worker does, for its kernel alone: it computes nothing itself."""
     os.environ["OMP_NUM_THREADS"] = str(job["threads"])  # more would be more than there are cores
     if job["gpus"]:
-        os.environ["CUDA_VISIBLE_DEVICES"] = job["gpus"][_number() % len(job["gpus"])]
-    with tempfile.TemporaryDirectory() as place:
+        os.environ["CUDA_VISIBLE_DEVICES"] = job["gpus"][int(_worker().name) % len(job["gpus"])]
+    with tempfile.TemporaryDirectory(dir=_worker().local_directory) as place:
         folder, out = Path(place, "work"), Path(place, "out")
         folder.mkdir()
         for name, content in job["files"].items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
-        places = {"folder": folder, "given": job["chosen"], "home": Path(job["out"])}
-        report = Runner(Path(job["notebook"]), job["source"], job["shown"], out, **places).run(job["seconds"])
+        more = {"folder": folder, "given": job["chosen"], "home": Path(job["out"]), "unwanted": _given_up()}
+        report = Runner(Path(job["notebook"]), job["source"], job["shown"], out, **more).run(job["seconds"])
         return {"notebook": report.notebook.read_text("utf-8"), "page": report.page.read_text("utf-8")}
 
 
-def _number() -> int:
-    """The number of this worker among those of its machine."""
+def _worker() -> object:
     from distributed import get_worker
 
-    return int(get_worker().name)
+    return get_worker()
+
+
+def _given_up() -> Callable[[], bool]:
+    """Return whether the sweep that asked for the run at work here is gone, or has ended: Dask then takes it back."""
+    worker, key = _worker(), _worker().get_current_task()
+
+    def asked() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is None or task.state == "cancelled"
+
+    return asked
 
 
 @contextmanager
@@ -252,7 +268,7 @@ def _client(cluster: str | None, workers: int) -> Iterator[tuple[object, int]]:
     if cluster is not None:
         try:
             client = Client(cluster, timeout=PATIENCE)
-        except (OSError, ValueError, TimeoutError) as error:
+        except (OSError, ValueError, TypeError, TimeoutError) as error:  # no such address, or no such protocol
             raise OSError(
                 f"no Dask scheduler answers at {cluster!r}: {error}. Start one, or leave --cluster out."
             ) from None
@@ -260,9 +276,16 @@ def _client(cluster: str | None, workers: int) -> Iterator[tuple[object, int]]:
             yield client, 1
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
-    options = {"n_workers": workers, "threads_per_worker": 1, "silence_logs": logging.ERROR, "dashboard_address": None}
+    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "preload": DEAF}
+    options["silence_logs"] = logging.CRITICAL  # what goes wrong stands in the rows
     patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})  # 15 s are few on a busy machine
-    with patient, _unread_script(), LocalCluster(**options) as local, Client(local) as client:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place,
+        patient,
+        _unread_script(),
+        LocalCluster(**options, local_directory=place) as local,
+        Client(local) as client,
+    ):
         yield client, threads
 
 
@@ -296,6 +319,13 @@ def _room(workers: int | None, gpus: list[str]) -> int:
     return min(workers or len(gpus), len(gpus)) if gpus else workers or os.cpu_count() or 1
 
 
+def _lost(error: BaseException) -> str:
+    """Why a run did not come back."""
+    if type(error).__name__ == "KilledWorker":
+        return "KilledWorker: each worker that ran it died: killed, or out of memory"
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def results(client: object, jobs: dict[str, dict], task: Callable = work) -> Iterator[tuple[str, dict]]:
     """Hand out jobs, a few ahead of the workers, and yield the name of each with what comes back, or why nothing does.
 
@@ -321,7 +351,7 @@ def results(client: object, jobs: dict[str, dict], task: Callable = work) -> Ite
         done = flowing.next_batch(block=False)
         for future in done:
             error = future.exception()
-            came = future.result() if error is None else {"lost": f"{type(error).__name__}: {error}"}
+            came = future.result() if error is None else {"lost": _lost(error)}
             for more in hand_out(1):
                 flowing.add(more)
             yield names.pop(future.key), came

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -119,6 +120,49 @@ def test_a_wrong_one_is_refused_with_its_name_and_what_is_allowed(name, text, wo
     with pytest.raises(ValueError) as refusal:
         read(**{name: text})
     assert words in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "good", "bad"),
+    [
+        ("list[int]", "[1]", {"[2]": [2]}, ["5", "a"]),
+        ("dict[str, float]", "{}", {"{'a': 1}": {"a": 1}}, ["hello", "1.5", "{[]: 1}", "{1: {2}}"]),
+        ('Literal["a", "b"] | None', '"a"', {"b": "b", "none": None}, ["zzz", "1"]),
+        ('typing.Literal["a"]', '"a"', {"a": "a"}, ["b"]),
+        ("\"Literal['a', 'b']\"", '"a"', {"b": "b"}, ["c"]),
+        ('Optional[Literal["a", "b"]]', "None", {"b": "b", "none": None}, ["c"]),
+        ("Optional[int]", "3", {"none": None, "4": 4}, ["a"]),
+        ("Union[int, str]", "3", {"x": "x", "4": 4}, []),
+        ('Literal["a"] | int', '"a"', {"7": 7, "a": "a"}, []),
+        ('Literal[1, "2"]', "1", {"2": "2", "1": 1}, ["3"]),
+    ],
+)
+def test_an_annotation_is_read_as_python_reads_it(annotation, default, good, bad):
+    source = notebook(f"x: {annotation} = {default}")
+    for text, value in good.items():
+        found = parameters.checked(source, {"x": text}, typed=False)["x"]
+        assert found == value and type(found) is type(value)
+    for text in bad:
+        with pytest.raises(ValueError, match=r"x=.* is not allowed"):
+            parameters.checked(source, {"x": text}, typed=False)
+
+
+def test_what_no_file_can_hold_is_refused_and_a_number_of_numpys_is_a_number():
+    with pytest.raises(ValueError, match=r"title=.* is not allowed: title takes text"):
+        read(title="\udcff")
+    with pytest.raises(ValueError, match=r"options=.* is not allowed"):
+        parameters.checked(notebook(), {"options": {"x": {1, 2}}})
+    with pytest.raises(ValueError, match=r"depth=.* is not allowed"):
+        parameters.checked(notebook(), {"depth": 10**5000})
+    found = parameters.checked(notebook(), {"lr": np.float64(0.5), "depth": np.int64(4), "full": True})
+    assert found == {"lr": 0.5, "depth": 4, "full": True} and type(found["depth"]) is int
+
+
+@pytest.mark.parametrize("part", [{"metadata": None}, {"metadata": {"tags": None}}, {"source": None}, {"source": [1]}])
+def test_a_cell_that_is_none_is_refused(part, tmp_path):
+    (tmp_path / "some.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "source": "", **part}]}))
+    with pytest.raises(ValueError, match="is not a notebook of format 4"):
+        parameters.load(tmp_path / "some.ipynb")
 
 
 @pytest.mark.parametrize("value", [True, 2.0, "3", None, [3], math.nan])

@@ -75,7 +75,7 @@ def test_files_are_named_by_the_notebook_and_its_parameters(good, tmp_path):
 def test_widgets_are_gone_and_charts_are_there(good):
     text, page = good.notebook.read_text(), good.page.read_text()
     assert pages.VIEW not in text and pages.PLOTLY in text and "<script>draw('chart-1', " in page
-    assert page.count("<\\/script>") == 1 and page.count("</script>") == page.count("<script")
+    assert page.count("\\u003c/script>") == 1 and page.count("</script>") == page.count("<script")
     assert "IntSlider" not in page.replace("IntSlider</span>", "") and pages.WIDGET in page
     assert len(page) < 80_000 and f"src='{pages.SCRIPT}'" in page and "<noscript>" in page
     assert not re.search(r"(src|href)=['\"]?https?:", page)
@@ -180,6 +180,41 @@ def test_numbers_of_numpy_are_read_as_numbers_and_texts_are_left_as_they_are(tmp
     assert nbformat.read(result.notebook, as_version=4).metadata.labkit.results == {
         "diverged": 12, "loss": 0.5, "nan": None, "low": None, "ok": True, "many": [1.0, -2], "word": "inf or nan",
     }  # fmt: skip
+
+
+def test_keys_and_values_that_json_lacks_become_text_and_the_report_is_whole(tmp_path):
+    result = made(tmp_path, results="{(1, 2): 3, 4: {5, 6}, 'diverged': False, 'z': 1j}")
+    assert result.verdict.status == "done" and result.results[1, 2] == 3
+    facts = nbformat.read(result.notebook, as_version=4).metadata.labkit
+    assert facts.results == {"(1, 2)": 3, "4": [5, 6], "diverged": False, "z": "1j"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "verdict"),
+    [
+        ([("code", '{"diverged": True}')], "diverged: the results say that the training diverged."),
+        ([("code", '{"a": 1}'), ("code", '{"diverged": 5}')], "failed: several cells are tagged 'results'"),
+        (
+            [("markdown", "words"), ("code", '{"diverged": 5}')],
+            "diverged: the results say that the training diverged at",
+        ),
+        ([("code", '{"a": list(range(1500))}')], "failed: the cell tagged 'results' shows more than a thousand values"),
+        (
+            [("code", "{k: k for k in range(1500)}")],
+            "failed: the cell tagged 'results' shows more than a thousand values",
+        ),
+        ([("code", '{"a": "..."}')], "done: "),
+    ],
+)
+def test_a_cell_of_results_is_code_is_one_and_is_whole(cells, verdict, tmp_path):
+    path = written(tmp_path)
+    notebook = nbformat.read(path, as_version=4)
+    news = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
+    more = [news[kind](text, metadata={"tags": ["results"]}) for kind, text in cells]
+    notebook.cells[-1:] = more
+    nbformat.write(notebook, path)
+    done = report(path, out=tmp_path / "out").verdict
+    assert f"{done.status}: {done.reason}".startswith(verdict)
 
 
 @pytest.mark.parametrize("results", ["results = {}", "[1, 2]", "{'x': object()}", "{'x': np.zeros(3)}"])

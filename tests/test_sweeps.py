@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from faults import written
 
@@ -152,6 +153,71 @@ def test_a_sweep_that_is_told_to_end_writes_its_index(tmp_path):
     assert [line["status"] for line in lines] == ["done", "not run"]
 
 
+def test_a_script_that_is_told_to_end_in_a_sweep_says_so_in_its_exit_code(tmp_path):
+    path = written(tmp_path, "open('begun', 'w').close()\nimport time\ntime.sleep(60)")
+    code = f"import labkit\nlabkit.sweep({str(path)!r}, {{'depth': [1]}}, out='out', workers=1)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    until, kernels = time.monotonic() + 60, []
+    while not kernels:
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.2)
+        family = psutil.Process(process.pid).children(recursive=True)
+        kernels = [each for each in family if "ipykernel" in " ".join(each.cmdline())]
+    process.terminate()
+    assert process.wait(60) == 143
+    process.communicate()
+    assert psutil.wait_procs(family, timeout=5)[1] == []
+
+
+def test_a_changed_table_is_run_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("table.csv").write_text("1,2\n")
+    path = written(tmp_path, results="{'rows': open(table.removeprefix('csv:')).read().count(',')}")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source += "\ntable = 'csv:table.csv'"
+    nbformat.write(notebook, path)
+    first, again = (labkit.sweep(path, {"depth": [1]}, out="out", workers=1) for _ in range(2))
+    Path("table.csv").write_text("1,2\n3,4\n")
+    third = labkit.sweep(path, {"depth": [1]}, out="out", workers=1)
+    assert [each.rows[0].again for each in (first, again, third)] == [True, False, True]
+    assert third.rows[0].results == {"rows": 2}
+
+
+def test_where_the_disk_is_full_a_run_says_so_and_the_others_are_kept(tmp_path, monkeypatch):
+    real = sweeps.put_together
+
+    def full(texts):
+        if len(list((tmp_path / "out").glob("*.ipynb"))) == 1:
+            raise OSError(28, "No space left on device")
+        real(texts)
+
+    monkeypatch.setattr(sweeps, "put_together", full)
+    done = labkit.sweep(written(tmp_path), {"depth": [1, 2]}, out=tmp_path / "out", workers=1)
+    assert sorted(row.status for row in done.rows) == ["done", "lost"] and done.code == 1
+    assert "was not written: No space left on device" in repr(done)
+
+
+def test_a_kernel_ends_with_the_sweep_that_asked_for_it_on_a_cluster_too(tmp_path):
+    from distributed import LocalCluster
+
+    path = written(tmp_path, "import time\ntime.sleep(60)")
+    words = [sys.executable, "-m", "labkit", "sweep", str(path), "-g", "depth", "1", "--out", str(tmp_path / "out")]
+    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None, silence_logs=40) as cluster:
+        words += ["--cluster", cluster.scheduler_address]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        until, kernels = time.monotonic() + 60, []
+        while not kernels:
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.2)
+            family = psutil.Process().children(recursive=True)
+            kernels = [each for each in family if "ipykernel" in " ".join(each.cmdline())]
+        process.kill()  # it can tell nobody
+        process.communicate()
+        assert psutil.wait_procs(kernels, timeout=20)[1] == []
+
+
 def test_a_worker_of_several_threads_runs_several_reports_at_once(tmp_path):
     from distributed import LocalCluster
 
@@ -251,6 +317,24 @@ def test_ten_thousand_runs_make_an_index_in_seconds(tmp_path):
     page, table = index.write(tmp_path, "many", many)
     assert time.perf_counter() - began < 100  # ten times the target
     assert page.stat().st_size < 5_000_000 and table.read_text().count("\n") == 10_001
+
+
+def test_heads_of_the_table_differ_and_are_no_formulas(tmp_path):
+    row = Row("run-1", {"seconds": 3, "=a": 1}, "done", "", {"seconds": 4, "status": 5, "=b": 6}, 1.5)
+    _, table = index.write(tmp_path, "some", [row])
+    heads = table.read_text().splitlines()[0].split(",")
+    assert len(set(heads)) == len(heads) and not any(head.startswith("=") for head in heads)
+    assert {"seconds", "parameter seconds", "result seconds", "result status", "'=a", "'=b"} <= set(heads)
+
+
+@pytest.mark.browser
+def test_an_index_shows_whatever_a_value_says(tmp_path, page):
+    texts = ["<!--<script>", "</script>", "a"]
+    made = [Row(f"run#{k}?", {"x": text}, "done", text, {text: k}, 1.0) for k, text in enumerate(texts)]
+    path, _ = index.write(tmp_path, "some", made)
+    page.goto(path.as_uri())
+    assert page.locator("tbody tr").count() == 3 and "<!--<script>" in page.locator("tbody").inner_text()
+    assert page.locator("tbody a").first.get_attribute("href") == "run%230%3F.html"
 
 
 @pytest.mark.browser
