@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labkit import parameters
-from labkit.execution import Terminated
+from labkit.execution import TERMINATED, Terminated
 from labkit.files import Held
-from labkit.reports import FAILED, HELD, INTERRUPTED, REFUSED, TERMINATED, Runner
+from labkit.reports import FAILED, HELD, INTERRUPTED, REFUSED, Runner
 from labkit.spec import nearest
 from labkit.sweeps import Conductor, grid_of
 
