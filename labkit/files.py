@@ -31,9 +31,8 @@ def put_together(texts: Mapping[Path, str]) -> None:
     try:
         for path, text in texts.items():
             handle, ready[path] = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-            with open(
-                handle, "w", encoding="utf-8", errors="backslashreplace"
-            ) as file:  # half a letter is JSON's \\udc80
+            # Half a letter, as names of files may have, becomes what JSON writes for one.
+            with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())

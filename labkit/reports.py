@@ -161,7 +161,7 @@ class Runner:
         self.notebook.parent.mkdir(parents=True, exist_ok=True)
         with held(self.notebook):
             began = time.perf_counter()
-            self._tables = tables_of(self.values | self._given, self.folder)
+            self._tables = prints_of(tables_of(self.values | self._given, self.folder))
             self._done = self._execute(seconds)
             took = time.perf_counter() - began
             results, unread = results_of(self._done.notebook)
@@ -308,15 +308,16 @@ def results_of(notebook: dict) -> tuple[dict[str, object], str]:
     return (said, "") if isinstance(said, dict) else ({}, UNREAD)
 
 
-def tables_of(values: Mapping[str, object], folder: Path | None = None) -> dict[str, str]:
-    """A short hash of each table that a notebook is given, by the name of its parameter."""
-    named = {name: Path(folder or "", value.removeprefix(CSV)) for name, value in values.items() if _is_table(value)}
-    found = {name: path for name, path in named.items() if path.is_file()}
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in found.items()}
+def tables_of(values: Mapping[str, object], folder: Path | None = None) -> dict[str, bytes]:
+    """The bytes of each table that a notebook is given and that is there, by the name of its parameter."""
+    texts = {name: value for name, value in values.items() if isinstance(value, str) and value.startswith(CSV)}
+    paths = {name: Path(folder or "", text.removeprefix(CSV)) for name, text in texts.items()}
+    return {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
 
 
-def _is_table(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(CSV)
+def prints_of(tables: Mapping[str, bytes]) -> dict[str, str]:
+    """A short hash of each table."""
+    return {name: hashlib.sha256(content).hexdigest()[:16] for name, content in tables.items()}
 
 
 class Cut(ValueError):

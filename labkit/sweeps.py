@@ -18,7 +18,7 @@ from pathlib import Path
 from labkit import parameters
 from labkit.execution import terminable, undisturbed
 from labkit.files import Held, held, put, put_together
-from labkit.reports import FAILED, OK, Runner, fingerprint, tables_of
+from labkit.reports import FAILED, OK, Runner, fingerprint, prints_of, tables_of
 from labkit.spec import CSV
 
 PATIENCE = 20  # seconds until a scheduler that does not answer is given up
@@ -137,7 +137,7 @@ class Conductor:
         row, runner = self.rows[name], self._runners[name]
         try:
             facts = json.loads(runner.notebook.read_text(encoding="utf-8"))["metadata"]["labkit"]
-            same = facts["source"] == self._print and facts["tables"] == tables_of(runner.values)
+            same = facts["source"] == self._print and facts["tables"] == prints_of(tables_of(runner.values))
         except (OSError, ValueError, KeyError, TypeError):  # none, or none of ours
             return row
         if not same or not runner.page.exists():
@@ -191,11 +191,9 @@ class Conductor:
         """All that a worker needs, as plain values; a table that is the notebook's own default travels, too."""
         runner = self._runners[name]
         chosen, files = dict(runner.chosen), {}
-        for key, value in runner.values.items():
-            path = Path(str(value).removeprefix(CSV))
-            if str(value).startswith(CSV) and path.is_file():
-                there = f"{key}/{path.name}"  # two tables may have one name
-                chosen[key], files[there] = CSV + there, path.read_bytes()
+        for key, content in tables_of(runner.values).items():
+            there = f"{key}/{Path(runner.values[key].removeprefix(CSV)).name}"  # two tables may have one name
+            chosen[key], files[there] = CSV + there, content
         return {
             "notebook": str(self.file), "source": self.source, "shown": runner.chosen, "chosen": chosen,
             "files": files, "seconds": seconds, "threads": threads, "gpus": gpus, "out": str(self.out),
