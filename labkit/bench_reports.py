@@ -1,16 +1,16 @@
-"""Measurements of reports: what they cost over papermill alone, what a second worker brings, and ten thousand runs."""
+"""Measurements of reports: each notebook's time and page, the cost over papermill alone, workers, ten thousand runs."""
 
 import importlib.util
 import json
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from labkit import index, parameters, sweeps
 from labkit.bench import Row, compare
-from labkit.reports import Runner
+from labkit.reports import Runner, report
 
 PLAYGROUND = Path(__file__).parents[1] / "notebooks" / "01_playground.ipynb"
 SHORT = {  # tag → cell
@@ -19,7 +19,7 @@ SHORT = {  # tag → cell
     "results": "{'loss': float(run.loss[-1])}",
 }
 RUNS, MANY = 16, 10_000
-MEBIBYTE = 2**20
+KILOBYTE, MEBIBYTE = 1000, 2**20
 
 
 def report_rows(repetitions: int) -> Iterator[Row]:
@@ -30,9 +30,22 @@ def report_rows(repetitions: int) -> Iterator[Row]:
         return
     with tempfile.TemporaryDirectory() as folder:
         if PLAYGROUND.exists():
+            yield from notebook_rows(sorted(PLAYGROUND.parent.glob("[0-9]*.ipynb")), Path(folder))
             yield overhead_row(Path(folder), min(3, repetitions))
         yield workers_row(Path(folder))
         yield from scale_rows(Path(folder))
+
+
+def notebook_rows(notebooks: Iterable[Path], folder: Path) -> Iterator[Row]:
+    """Measure what the report of each notebook takes with its defaults, one at a time, and how large its page is."""
+    for notebook in notebooks:
+        own = "out" in parameters.declared(parameters.load(notebook))
+        done = report(notebook, {"out": str(folder / "written")} if own else {}, out=folder)
+        if done.verdict.code:
+            yield Row(f"report of {notebook.stem}: left out, {done.verdict.reason}")
+            continue
+        yield Row(f"report of {notebook.stem}, s", done.seconds, target=60, at_most=True)
+        yield Row("its page, kB", done.page.stat().st_size / KILOBYTE, target=300, at_most=True)
 
 
 def overhead_row(folder: Path, repetitions: int) -> Row:

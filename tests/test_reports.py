@@ -76,7 +76,8 @@ def test_widgets_are_gone_and_charts_are_there(good):
     text, page = good.notebook.read_text(), good.page.read_text()
     assert pages.VIEW not in text and pages.PLOTLY in text and "<script>draw('chart-1', " in page
     assert page.count("\\u003c/script>") == 1 and page.count("</script>") == page.count("<script")
-    assert "IntSlider" not in page.replace("IntSlider</span>", "") and pages.WIDGET in page
+    assert page.count("IntSlider") == 1 and pages.WIDGET in page  # in the cell's code alone
+    assert '<span class="kn">' in page and '<span class="n">' not in page  # coloured, and nothing without a colour
     assert len(page) < 80_000 and f"src='{pages.SCRIPT}'" in page and "<noscript>" in page
     assert not re.search(r"(src|href)=['\"]?https?:", page)
 
