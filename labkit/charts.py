@@ -39,7 +39,7 @@ def compare(runs: dict[str, object], *, log: bool = True) -> go.Figure:
     tested = [bool(np.isfinite(run.test_loss).any()) for run in runs.values()]
     what = "test loss" if all(tested) else "test or training loss" if any(tested) else "training loss"
     figure.update_layout(**base(), height=HEIGHT - 90, legend={"orientation": "h", "yanchor": "bottom", "y": 1.02})
-    figure.update_yaxes(type="log" if log else "linear", exponentformat="power", title_font_size=13)
+    figure.update_yaxes(title_font_size=13, **frames.axis(log))
     figure.update_xaxes(title_font_size=13)
     figure.update_layout(xaxis_title="step", xaxis2_title=AGAINST["seconds"], yaxis_title=what)
     return figure
@@ -299,7 +299,7 @@ def signal(signals: dict[str, object]) -> go.Figure:
         figure.add_scatter(x=np.arange(1, len(each.varies) + 1), y=each.varies, name=name, hovertemplate=hover, **look)
     figure.update_xaxes(title_text="layer", dtick=1 if max(len(s.varies) for s in signals.values()) < 20 else None)
     title = "variance of the sums<br>over the samples"
-    figure.update_yaxes(title_text=title, type="log", exponentformat="power", title_standoff=24)
+    figure.update_yaxes(title_text=title, title_standoff=24, **frames.axis(log=True))
     said = "A line that falls by a steady factor loses the signal: deep layers see hardly any of the input."
     return _captioned(figure, said).update_layout(margin_l=96)
 

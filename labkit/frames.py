@@ -101,9 +101,14 @@ def base() -> dict:
     return {
         "template": "plotly_white",
         "font": {"size": 13},
-        "margin": {"l": 60, "r": 70, "t": 56, "b": 50, "autoexpand": False},
+        "margin": {"l": 70, "r": 70, "t": 56, "b": 50, "autoexpand": False},
         "autosize": True,
     }
+
+
+def axis(log: bool) -> dict:
+    """How an axis of losses counts: with whole labels, where plotly sets small 2s and 5s between powers of ten."""
+    return {"type": "log" if log else "linear", "tickformat": "~g" if log else "", "nticks": 3 if log else 0}
 
 
 def apply(figure: go.Figure, frame: dict) -> go.Figure:
@@ -178,9 +183,7 @@ def scenery(picture: object, points: object, score_name: str, log: bool, against
     layout |= {
         "uirevision": zoom,
         "yaxis": {
-            "type": "log" if log else "linear",
-            "exponentformat": "power",
-            "nticks": 4 if log else 0,  # more would name every 2, 3, 4 … between powers of ten
+            **axis(log),
             "title": {"text": "loss" + (" (log scale)" if log else "")},
         },
         "xaxis": {"matches": "x3"},

@@ -71,6 +71,7 @@ def test_a_chart_of_a_run_names_its_axes_and_its_curves(runs, name):
     figure = charts.learning(runs[name])
     layout = figure.layout
     assert layout.yaxis.title.text == "loss (log scale)" and layout.yaxis.type == "log"
+    assert layout.yaxis.tickformat == "~g" and layout.yaxis.nticks == 3  # 0.5 and not a small 5
     assert layout.yaxis3.title.text == runs[name].score_name and layout.xaxis3.title.text == "step"
     titles = {
         "map": ("input 1", "input 2"),
