@@ -27,7 +27,7 @@ def learning(run: object, *, log: bool = True, against: str = "steps") -> go.Fig
 
 def compare(runs: dict[str, object], *, log: bool = True) -> go.Figure:
     """Draw the test losses of named runs (training losses where there is no test set) against steps and seconds."""
-    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04)
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.08)
     for k, (name, run) in enumerate(runs.items()):
         steps, loss = comparable(run)
         line = {"color": RUNS[k % len(RUNS)], "dash": DASHES[k % len(DASHES)], "width": 2}
@@ -39,9 +39,9 @@ def compare(runs: dict[str, object], *, log: bool = True) -> go.Figure:
     tested = [bool(np.isfinite(run.test_loss).any()) for run in runs.values()]
     what = "test loss" if all(tested) else "test or training loss" if any(tested) else "training loss"
     figure.update_layout(**base(), height=HEIGHT - 90, legend={"orientation": "h", "yanchor": "bottom", "y": 1.02})
+    figure.update_layout(xaxis_title="step", xaxis2_title=AGAINST["seconds"], yaxis_title=what)  # first: it drops fonts
     figure.update_yaxes(title_font_size=13, **frames.axis(log))
     figure.update_xaxes(title_font_size=13)
-    figure.update_layout(xaxis_title="step", xaxis2_title=AGAINST["seconds"], yaxis_title=what)
     return figure
 
 

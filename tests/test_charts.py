@@ -210,6 +210,7 @@ def test_runs_side_by_side_stand_against_steps_and_against_seconds(runs):
         assert against_seconds.x[-1] == pytest.approx(run.seconds, rel=1e-4)
         assert (against_steps.showlegend, against_seconds.showlegend) == (True, False)
     titles = figure.layout.xaxis.title.text, figure.layout.xaxis2.title.text, figure.layout.yaxis.title.text
+    assert {figure.layout[axis].title.font.size for axis in ("xaxis", "xaxis2", "yaxis")} == {13}
     assert titles == ("step", "seconds of training", "test loss")
     assert figure.layout.yaxis.type == figure.layout.yaxis2.type == "log"
 
