@@ -33,7 +33,7 @@ faults: $(STAMP) ## inject real faults by the hundred into reports, sweeps and t
 	$(PY) tests/campaign.py
 
 bench: $(STAMP) ## measure the lab against plain PyTorch on this machine
-	$(PY) -m labkit bench
+	PYTHONPATH=tests $(PY) -m bench
 
 reset: ## bring the notebooks back to their lesson state (yours are kept in notebooks/.saved-DATE)
 	@git rev-parse -q --verify HEAD >/dev/null || { echo "make reset needs the lab as a git clone."; exit 1; }

@@ -1,53 +1,56 @@
 """Choose a network, train it live, look at what it learned.
 
-Names are loaded on first use (PEP 562), so that `labkit.Spec` costs no torch.
+Names are loaded on first use (PEP 562), so that `labkit.Spec` costs no torch; `__init__.pyi` tells editors of them.
 """
 
 from importlib import import_module
+from importlib.metadata import version
 
 _HOMES = {
-    "Spec": "spec",
-    "cost": "costs",
-    "load_data": "data",
-    "load_table": "tables",
-    "Trainer": "training",
-    "Run": "runs",
-    "train": "runs",
-    "load_run": "runs",
-    "train_sharded": "sharded",
-    "random_directions": "directions",
-    "principal_directions": "directions",
-    "between": "directions",
-    "plane": "landscape",
-    "refine": "landscape",
-    "line": "landscape",
-    "load_plane": "landscape",
-    "trail": "trails",
-    "window_around": "trails",
-    "sharpness": "curvature",
-    "sharpness_along": "curvature",
-    "eigenpairs": "curvature",
-    "hessian_directions": "curvature",
-    "curve": "connect",
-    "matched": "connect",
-    "accuracy": "losses",
-    "r_squared": "losses",
-    "signal": "signals",
-    "explore": "explorer",
-    "Lab": "live",
-    "report": "reports",
-    "sweep": "sweeps",
-    "charts": "charts",
+    "Spec": "core.spec",
+    "cost": "core.costs",
+    "load_data": "core.data",
+    "load_table": "core.tables",
+    "Trainer": "core.trainer",
+    "Run": "core.runs",
+    "train": "core.runs",
+    "load_run": "core.runs",
+    "accuracy": "core.losses",
+    "r_squared": "core.losses",
+    "signal": "core.activation_stats",
+    "random_directions": "landscape.directions",
+    "principal_directions": "landscape.directions",
+    "between": "landscape.directions",
+    "plane": "landscape.planes",
+    "refine": "landscape.planes",
+    "line": "landscape.planes",
+    "load_plane": "landscape.planes",
+    "trail": "landscape.trajectories",
+    "window_around": "landscape.trajectories",
+    "sharpness": "landscape.hessian",
+    "sharpness_along": "landscape.hessian",
+    "eigenpairs": "landscape.hessian",
+    "hessian_directions": "landscape.hessian",
+    "curve": "landscape.mode_connectivity",
+    "matched": "landscape.mode_connectivity",
+    "explore": "lab.explorer",
+    "Lab": "lab.session",
+    "report": "reports.report",
+    "sweep": "reports.sweep",
 }
-__all__ = list(_HOMES)
-__version__ = "0.1.0"
+_MODULES = {name: f"core.{name}" for name in ("costs", "data", "devices", "forecast", "losses", "network", "spec")}
+_MODULES |= {"charts": "plots.charts", "theme": "plots.theme"}
+__all__ = [*_HOMES, *_MODULES]
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return version("labkit")
+    if name in _MODULES:
+        return import_module(f"labkit.{_MODULES[name]}")
     if name not in _HOMES:
-        raise AttributeError(f"labkit has no {name!r}; it has {', '.join(_HOMES)}")
-    home = import_module(f"labkit.{_HOMES[name]}")
-    return home if name == _HOMES[name] else getattr(home, name)
+        raise AttributeError(f"labkit has no {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"labkit.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from labkit import __version__
-from labkit.spec import Spec
+from labkit.core.spec import Spec
 
 ROOT = Path(__file__).parent.parent
 NAMED = ("jupyterlab", "ipykernel", "ipywidgets", "plotly", "anywidget", "papermill")  # whose versions are printed
@@ -121,7 +121,7 @@ def _gpu() -> Finding:
     """Name the GPU; where there is none to use, the line below says why, unless the driver knows better."""
     import torch
 
-    from labkit import devices
+    from labkit.core import devices
 
     found, there = devices.available(), _driver()
     if "cuda" in found:
@@ -161,7 +161,7 @@ def _device() -> Iterator[Finding]:
     """What the lab will use: device, memory, threads."""
     import torch
 
-    from labkit import devices
+    from labkit.core import devices
 
     chosen = devices.choose("auto")
     yield Finding("uses", chosen.why)
@@ -177,7 +177,7 @@ def _device() -> Iterator[Finding]:
 def _trial() -> Finding:
     """Train a small network: that it works, and how fast."""
     try:
-        from labkit.runs import train
+        from labkit.core.runs import train
 
         train(TRIAL.but(steps=50))  # what is loaded on first use is not speed
         run = train(TRIAL)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import faults
 import killed
-import test_checkpoints
+from core import test_checkpoints
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from labkit import parameters
-from labkit.spec import RULES, Menu
+from labkit.core.spec import RULES, Menu
+from labkit.reports import parameters
 
 PLAYGROUND = faults.TESTS.parent / "notebooks" / "01_playground.ipynb"
 NAMES = (  # that nobody declares; papermill would run some of them as code

@@ -11,7 +11,7 @@ from itertools import chain, pairwise
 from typing import NamedTuple
 
 import labkit
-from labkit.spec import Spec
+from labkit.core.spec import Spec
 
 Claims = Iterator[tuple[str, object, object]]
 

@@ -8,7 +8,7 @@ import sys
 
 import nbformat
 
-from labkit.parameters import declared, load
+from labkit.reports.parameters import declared, load
 
 
 def tagged(notebook, tag):

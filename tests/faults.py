@@ -223,7 +223,7 @@ class Field:
                        results=fault.results, kernel=fault.kernel)  # fmt: skip
         words = command(path, out, *fault.more)
         if fault.before:
-            run = f"import sys\nfrom labkit.__main__ import main\nsys.exit(main({words[3:]!r}))"
+            run = f"import sys\nfrom labkit.cli import main\nsys.exit(main({words[3:]!r}))"
             words = [sys.executable, "-c", fault.before + run]
         family = _started(words, fault.limit)
         process = family.process

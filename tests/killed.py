@@ -11,8 +11,9 @@ SCRIPT = """
 import os, signal, sys, warnings
 sys.path.insert(0, {tests!r})
 import labkit, killed
-from labkit import checkpoints, saving
-from labkit.training import Trainer
+from labkit.core import checkpoints
+from labkit.storage import tensor_folder
+from labkit.core.trainer import Trainer
 
 checkpoints.PAUSE, checkpoints.SHARE = 0.0, float("inf")  # one after every block of steps
 {bomb}
@@ -27,13 +28,13 @@ def run_steps(self, first, last):
 Trainer._run_steps = run_steps
 """
 WHILE_WRITING = """
-real, count = saving._digest, [0]
+real, count = tensor_folder._digest, [0]
 def digest(facts, raw):
     count[0] += 1
     if count[0] == {writes}:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(facts, raw)
-saving._digest = digest
+tensor_folder._digest = digest
 """
 
 

@@ -5,7 +5,7 @@ import shutil
 
 import torch
 
-from labkit import saving
+from labkit.storage import tensor_folder
 
 
 class Bomb:
@@ -67,14 +67,14 @@ def header(folder, rng, mark):
 def reshaped(folder, rng, mark):
     """A folder that is whole, of another architecture: the tensors of one name have another shape, or are missing."""
     kind = next(folder.glob("*.json")).stem
-    tensors, facts = saving.read(folder, kind)
+    tensors, facts = tensor_folder.read(folder, kind)
     name = rng.choice([name for name in tensors if name.startswith(("part.", "final."))])
     if rng.random() < 0.5:
         tensors[name] = torch.zeros(*tensors[name].shape, 2)
     else:
         del tensors[name]
     shutil.rmtree(folder)
-    saving.write(folder, kind, tensors, {key: value for key, value in facts.items() if key != "format"})
+    tensor_folder.write(folder, kind, tensors, {key: value for key, value in facts.items() if key != "format"})
 
 
 KINDS = (flipped, flipped, cut, longer, gone, pickled, header, reshaped)

@@ -16,8 +16,8 @@ from executed import Report, apart, tagged
 from sklearn.datasets import load_iris
 
 import labkit
-from labkit.pages import PLOTLY
-from labkit.spec import Spec
+from labkit.core.spec import Spec
+from labkit.reports.html import PLOTLY
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))

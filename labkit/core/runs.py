@@ -1,0 +1,415 @@
+"""A `Run` and how to make one: `train` for one spec, a list, a module; saving and loading.
+
+It knows no widgets and no plots.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm  # in text: the bars of tqdm.auto leave their widgets in the notebook
+
+from labkit.core.checkpoints import kept
+from labkit.core.costs import cost, data_bytes
+from labkit.core.data import Split
+from labkit.core.devices import choose, free_bytes
+from labkit.core.losses import Loss
+from labkit.core.network import count, to_module, torch_order
+from labkit.core.predictions import Picture, Points, look, points_of
+from labkit.core.spec import RULES, Spec, Whole
+from labkit.core.trainer import DATA_COPIES, Trainer, divergence, same_ensemble
+from labkit.storage import tensor_folder
+
+ENSEMBLE_SHARE = 0.25  # of the free memory, for one ensemble
+UNKNOWN_ENSEMBLE = 64  # members at once where the data's width is known only once it is read
+LOOKS = 100  # how often a blocking call moves its progress bar
+
+
+@dataclass(frozen=True, repr=False)
+class WeightPath:
+    """Weights along the way.
+
+    Attributes:
+        steps: when they were kept.  # (S,)
+        weights: in the order of `nn.utils.parameters_to_vector(run.model().parameters())`, of a person's own
+            module the parameters that were trained.  # (S, P)
+    """
+
+    steps: np.ndarray
+    weights: Tensor
+
+    def __repr__(self) -> str:
+        return f"WeightPath: {len(self.steps)} points in a space of {self.weights.shape[1]:,} weights"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Run:
+    """What a training left: its numbers, its data and its networks.
+
+    Attributes:
+        spec: The choices.
+        data: The data as the network saw them, on the CPU.
+        loss: Training loss before each update, without penalties, up to a divergence.  # (steps,)
+        test_step: When the test set was looked at.  # (looks,)
+        test_loss: Its loss; nan where there is no test set.  # (looks,)
+        score: Its accuracy or R²; the training set's where there is no test set.  # (looks,)
+        seconds: Time spent training alone; of a member of a list, its whole ensemble's.
+        diverged: None, or the step at which the loss was no longer finite.
+        where: The kind of device: cpu, cuda or mps.
+        lr_changes: (step, learning rate) for every change on the way.
+        path: Weights along the way, when asked for.
+        own: Which of "data" and "model" were a person's own.
+    """
+
+    spec: Spec
+    data: Split
+    loss: np.ndarray
+    test_step: np.ndarray
+    test_loss: np.ndarray
+    score: np.ndarray
+    seconds: float
+    diverged: int | None
+    where: str
+    lr_changes: tuple[tuple[int, float], ...]
+    path: WeightPath | None
+    own: tuple[str, ...]
+    _final: nn.Module
+    _initial: nn.Module
+
+    def model(self) -> nn.Module:
+        """Return a copy of the trained network, on the CPU: a plain `nn.Sequential` where there is no residual.
+
+        It reads scaled inputs (`run.data.scale(x)`) and answers scaled targets; `predict` does both for you.
+        """
+        return deepcopy(self._final)
+
+    def initial_model(self) -> nn.Module:
+        """Return a copy of the network before its first step."""
+        return deepcopy(self._initial)
+
+    @property
+    def loss_fn(self) -> Loss:
+        """The loss as a callable (prediction, target) → scalar."""
+        return Loss(self.spec.loss, self.spec.huber_delta)
+
+    @cached_property
+    def steps(self) -> int:
+        """How many updates were made with a finite loss."""
+        return len(self.loss)
+
+    @property
+    def score_name(self) -> str:
+        """What `score` is, and of which part of the data."""
+        return score_name(self.data)
+
+    def predict(self, x: object) -> np.ndarray:
+        """Return the network's answers to raw inputs, scaling included, for a regression in raw units.
+
+        Args:
+            x: Raw inputs.  # (N, inputs)
+
+        Returns:
+            Values of a regression (N, 1), or logits of classes (N, outputs).
+
+        Raises:
+            ValueError: if the inputs have another width than the data.
+        """
+        x = torch.as_tensor(np.asarray(x, dtype=np.float64))  # a timestamp has more digits than a float32
+        if x.ndim != 2 or x.shape[1] != self.data.inputs:
+            raise ValueError(f"x has shape {tuple(x.shape)}; this run takes (N, {self.data.inputs}).")
+        with torch.no_grad():
+            answer = self.model().eval()(self.data.scale(x))
+        if self.data.classes:
+            return answer.numpy()
+        return (answer.double() * self.data.y_scale + self.data.y_mean).numpy()
+
+    def classify(self, x: object) -> np.ndarray:
+        """Return the class number that each raw input is given; labels as in a person's own table."""  # (N,)
+        if not self.data.classes:
+            raise ValueError(f"{self.spec.dataset} is a regression and has no classes; use run.predict(x).")
+        answer = self.predict(x)
+        number = (answer[:, 0] > 0).astype(int) if answer.shape[1] == 1 else answer.argmax(1)
+        labels = np.asarray(self.data.labels or range(self.data.classes))
+        return (labels.astype(int) if (labels == labels.round()).all() else labels)[number]
+
+    def picture(self, points: int = 80) -> Picture:
+        """Return what the network says of its data, as arrays: a map, a curve, a confusion matrix or a scatter."""
+        with torch.no_grad():
+            return look(self.data, self.model().eval(), points)
+
+    def points(self) -> Points:
+        """Return the data as a map or a curve shows them."""
+        return points_of(self.data)
+
+    def divergence(self) -> str:
+        """Say how the run diverged, or nothing if it did not."""
+        return divergence(self.diverged, self.loss)
+
+    def code(self) -> str:
+        """Return the Python that makes this run again."""
+        return recipe(self.spec.but(steps=max(1, self.steps)), self.lr_changes, self.own)
+
+    def save(self, folder: str | os.PathLike) -> Path:
+        """Write the run to a folder as safetensors and JSON; an earlier one there goes only once this one is whole.
+
+        Raises:
+            FileExistsError: if the folder is there and holds something else than a run.
+        """
+        return tensor_folder.write(folder, "run", self._tensors(), self._facts())
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Every array of the run under a name of its own."""
+        arrays = {f"history.{name}": torch.as_tensor(getattr(self, name)) for name in HISTORY}
+        tensors = {f"data.{name}": getattr(self.data, name) for name in TENSORS}
+        for name, module in (("final", self._final), ("initial", self._initial)):
+            tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+        if self.path:
+            arrays |= {"path.steps": torch.as_tensor(self.path.steps), "path.weights": self.path.weights}
+        return {**arrays, **tensors}
+
+    def _facts(self) -> dict:
+        """Everything of the run that is no array."""
+        data = {name: getattr(self.data, name) for name in ("classes", "y_mean", "y_scale", "labels")}
+        own = {name: getattr(self, name) for name in ("seconds", "diverged", "where", "lr_changes", "own")}
+        made = {"torch": torch.__version__, "model": repr(self._final), "spec": asdict(self.spec)}
+        return {**made, "data": data, **own}
+
+    def __repr__(self) -> str:
+        made_of = repr(self.spec)
+        if "data" in self.own:
+            made_of = made_of.replace(f"Spec: {self.spec.dataset},", "Spec: own data,")
+        if self.diverged is not None:
+            return f"Run: {self.divergence()} ({made_of})"
+        end = f"test loss {self.test_loss[-1]:.4g}, " if np.isfinite(self.test_loss[-1]) else ""
+        return (
+            f"Run: {end}{self.score_name} {self.score[-1]:.3f} after {self.steps:,} steps "
+            f"in {self.seconds:.2f} s on {self.where} ({made_of})"
+        )
+
+
+def recipe(spec: Spec, lr_changes: Sequence[tuple[int, float]], own: Sequence[str] = ()) -> str:
+    """Return the Python that trains a spec, changes of the learning rate on the way included.
+
+    A person's own data and model have no text: they stand as the names `data`, a pair (x, y), and `model`.
+    """
+    changes = f", lr_changes={list(lr_changes)}" if lr_changes else ""
+    given = "".join(f", {name}={name}" for name in own)
+    return f"import labkit\n\nrun = labkit.train({spec.code()}{given}{changes})\nrun"
+
+
+def score_name(split: Split) -> str:
+    """Say what the score of a training is: without a test set it is the training set's."""
+    return ("test " if len(split.x_test) else "training ") + ("accuracy" if split.classes else "R²")
+
+
+HISTORY = ("loss", "test_step", "test_loss", "score")
+TENSORS = tuple(f.name for f in fields(Split) if f.type is Tensor)
+
+
+def load_run(folder: str | os.PathLike, model: nn.Module | None = None) -> Run:
+    """Read a run that `Run.save` wrote.
+
+    Args:
+        folder: Where it is.
+        model: For a run of a person's own module, a module of the same architecture.
+
+    Raises:
+        ValueError: if the folder holds no run, or the run is damaged.
+    """
+    tensors, facts = tensor_folder.read(folder, "run")
+    spec = Spec.remembered(facts["spec"])
+    data = Split(**{name: tensors[f"data.{name}"] for name in TENSORS}, **_tupled(facts["data"], "labels"))
+    path = WeightPath(tensors["path.steps"].numpy(), tensors["path.weights"]) if "path.steps" in tensors else None
+    modules = {}
+    for name in ("final", "initial"):
+        state = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+        modules[f"_{name}"] = _rebuild(spec, data, deepcopy(model), state, facts["model"])
+    changes = tuple((step, lr) for step, lr in facts["lr_changes"])
+    history = {name: tensors[f"history.{name}"].numpy() for name in HISTORY}
+    kept = {name: facts[name] for name in ("seconds", "diverged", "where")}
+    own = tuple(facts["own"])
+    return Run(spec=spec, data=data, path=path, lr_changes=changes, own=own, **history, **kept, **modules)
+
+
+def _tupled(facts: dict, name: str) -> dict:
+    return {**facts, name: tuple(facts[name])}
+
+
+def _rebuild(spec: Spec, data: Split, model: nn.Module | None, state: dict[str, Tensor], saved: str) -> nn.Module:
+    widths = (data.inputs, *spec.hidden, data.outputs)
+    try:
+        if model is None:
+            model = to_module(widths, spec.activation, torch.empty(count(widths)), residual=spec.residual)
+            if repr(model) != saved:  # the same names and shapes do not make the same model
+                raise RuntimeError
+        model.load_state_dict(state)
+    except RuntimeError:
+        raise ValueError("this run is of a model of its own: load_run(folder, model=…) needs one like it.") from None
+    return model
+
+
+def train(
+    spec: Spec | Sequence[Spec],
+    *,
+    model: nn.Module | None = None,
+    data: tuple | None = None,
+    snapshots: int = 0,
+    lr_changes: Sequence[tuple[int, float | Sequence[float]]] = (),
+    checkpoint: str | os.PathLike | None = None,
+) -> Run | list[Run]:
+    """Train, and return the same numbers that the live lab shows.
+
+    Args:
+        spec: One spec, or a list: those that share a shape are trained together, as one ensemble.
+        model: Any `nn.Module` in place of the spec's network; a deep copy is trained, by autograd.
+        data: A person's own `(x, y)`, split and scaled as the spec says.
+        snapshots: How many times along the way the weights are kept, for `run.path`.
+        lr_changes: (step, learning rate) for every change on the way; for a list of specs the learning rate may be
+            a list as well, one for each spec: [(500, [each.lr / 10 for each in specs])].
+        checkpoint: A folder. Where training stands is kept there now and then, and the same call goes on from there
+            after whatever stopped it, to the same numbers; with a larger `steps` it trains on.
+
+    Returns:
+        A `Run`; for a list, a list in the same order.
+
+    Raises:
+        ValueError: if a choice, the data or the model cannot be used.
+        DoesNotFit: if a run needs more memory than its device has free.
+        Held: if another process trains the same with the same checkpoints.
+    """
+    specs = list(spec) if isinstance(spec, Iterable) else [spec]
+    for each in specs:
+        if not isinstance(each, Spec):
+            raise ValueError(f"train takes a Spec or a list of them, not {each!r}. Write labkit.Spec(…).")
+    changes = _checked(lr_changes, None if isinstance(spec, Spec) else len(specs))
+    own = {"data": data, "model": model, "snapshots": snapshots}
+    alike: dict[Spec, list[int]] = {}
+    for place, each in enumerate(specs):
+        alike.setdefault(same_ensemble(each), []).append(place)
+    groups = [group for key, places in alike.items() for group in _groups(key, places, own)]
+    runs: list[Run | None] = [None] * len(specs)
+    total = sum(specs[group[0]].steps for group in groups)
+    with progress(total=total, unit="step") as bar:
+        for group in groups:
+            trainer = Trainer([specs[place] for place in group], **own)
+            theirs = [(step, [lr[place] for place in group] if isinstance(lr, list) else lr) for step, lr in changes]
+            with nullcontext() if checkpoint is None else kept(checkpoint, trainer, theirs) as offer:
+                _advance(trainer, theirs, bar, offer)
+            for member, place in enumerate(group):
+                runs[place] = run_of(trainer, member)
+    return runs[0] if isinstance(spec, Spec) else runs
+
+
+def progress(steps: Iterable | None = None, **options: object) -> tqdm:
+    """Return a bar of tqdm's that comes up after two seconds and goes once all is done.
+
+    Args:
+        steps: What it counts, if it is not moved by hand.
+        options: As tqdm has them: unit, total, initial.
+    """
+    return tqdm(steps, delay=2, leave=False, file=bar_place(), **options)
+
+
+def bar_place() -> TextIO:
+    """Where a bar goes; a notebook would leave an empty box of errors behind one on stderr."""
+    return sys.stdout if "ipykernel" in sys.modules else sys.stderr
+
+
+def _checked(lr_changes: Sequence[tuple], many: int | None) -> list[tuple[int, float | list[float]]]:
+    """Return the changes of the learning rate in order, or say what is wrong with them."""
+    step = Whole("", 0, RULES["steps"].high)
+    checked = [(step.check("step", at), _rates(lr, many)) for at, lr in lr_changes]
+    return sorted(checked, key=lambda change: change[0])
+
+
+def _rates(lr: object, many: int | None) -> float | list[float]:
+    """A learning rate for all specs, or a list with one for each of `many`."""
+    check = RULES["lr"].check
+    if many is None or not isinstance(lr, list | tuple | np.ndarray):
+        return check("lr", lr)
+    if len(lr) != many:
+        raise ValueError(f"lr_changes has {len(lr)} learning rates for {many} specs: give one number, or one for each.")
+    return [check("lr", each) for each in lr]
+
+
+def _groups(key: Spec, places: list[int], own: dict) -> Iterator[list[int]]:
+    """Yield the places of the specs that make one ensemble, in ensembles that fit in memory."""
+    if own["model"] is not None:
+        many = 1
+    elif key.known and own["data"] is None:
+        free = free_bytes(choose(key.device).device)
+        many = max(1, int(ENSEMBLE_SHARE * free) // (cost(key).bytes_training + DATA_COPIES * data_bytes(key)))
+    else:
+        many = UNKNOWN_ENSEMBLE
+    yield from (places[start : start + many] for start in range(0, len(places), many))
+
+
+def _advance(trainer: Trainer, changes: list[tuple], bar: tqdm, offer: Callable | None) -> None:
+    """Train to the end, pausing to move the bar, to change the learning rate and to offer a checkpoint."""
+    changes = [(step, lr) for step, lr in changes if step >= trainer.step]  # earlier ones are made
+    bar.update(trainer.step)
+    looks = 1 if offer else max(1, trainer.total // (LOOKS * trainer.block))
+    stride = trainer.block * looks  # a CUDA graph replays whole blocks
+    while not trainer.done:
+        while changes and changes[0][0] <= trainer.step:
+            trainer.set_lr(changes.pop(0)[1])
+        before = trainer.step
+        steps = stride - before % stride
+        trainer.advance(min(steps, changes[0][0] - before) if changes else steps)
+        bar.update(trainer.step - before)
+        if offer:
+            offer()
+
+
+def run_of(trainer: Trainer, member: int = 0) -> Run:
+    """Return what a trainer has come to, as a `Run`; the trainer can go on."""
+    trainer.finish()
+    spec, split, diverged = trainer.specs[member], trainer.splits[member], trainer.diverged[member]
+    looks = [look for look in trainer.evaluations if diverged is None or look[0] < max(1, diverged)]
+    widths = (split.inputs, *spec.hidden, split.outputs)
+    general = isinstance(trainer.initial, nn.Module)
+
+    def module(theta: Tensor) -> nn.Module:
+        return to_module(widths, spec.activation, theta, residual=spec.residual)
+
+    path = None
+    if trainer.snapshots:
+        order = slice(None) if general else torch_order(widths)
+        kept = [
+            (step, theta[member, order])
+            for step, theta in trainer.snapshots
+            if diverged is None or step < max(1, diverged)
+        ]
+        path = WeightPath(np.array([step for step, _ in kept]), torch.stack([theta for _, theta in kept]))
+    return Run(
+        spec=spec.but(steps=trainer.total),
+        data=split,
+        loss=trainer.loss_of(member).numpy().copy(),
+        test_step=np.array([step for step, _, _ in looks]),
+        test_loss=np.array([float(loss[member]) for _, loss, _ in looks]),
+        score=np.array([float(score[member]) for _, _, score in looks]),
+        seconds=trainer.seconds,
+        diverged=diverged,
+        where=trainer.device.device.type,
+        lr_changes=tuple((step, lr[member] if isinstance(lr, list) else lr) for step, lr in trainer.lr_changes),
+        path=path,
+        own=trainer.own,
+        _final=_trained_module(trainer) if general else module(trainer.theta_of(member)),
+        _initial=trainer.initial if general else module(trainer.initial[member]),
+    )
+
+
+def _trained_module(trainer: Trainer) -> nn.Module:
+    """A copy of the module that was trained, on the CPU, in the mode that it came in, its weights its own."""
+    copy = deepcopy(trainer.initial)
+    copy.load_state_dict({name: value.cpu().clone() for name, value in trainer.network.module.state_dict().items()})
+    return copy

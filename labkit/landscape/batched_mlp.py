@@ -1,0 +1,272 @@
+"""Fully connected networks at many places in weight space at once, as arrays; they know nothing of other modules."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from numbers import Real
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from labkit.core import devices
+from labkit.core.losses import Loss, accuracy, as_columns, r_squared
+from labkit.core.network import Residual, check_answer, shortcut
+from labkit.landscape.directions import Direction
+
+CACHE = 2 << 20  # bytes that a layer's outputs may take on a CPU before they fall out of its cache
+FEW_INPUTS = 8  # up to so many, the first layer is quicker computed at every place than mixed from its parts
+WORK, TILES = 5e7, 4  # floating-point operations, and goes, that a thread should get at once: it waits for the others
+GPU_SHARE, GPU_CHUNK = 0.25, 1 << 30  # of the free memory, and bytes, for one chunk of places on a GPU
+CPU_SHARE = 0.5  # of the free memory, for the buffers of all threads
+ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.Identity, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.Softplus)
+IN_PLACE = {  # (module, z) → z, overwritten: fresh memory for every layer costs a CPU more than the numbers
+    nn.ReLU: lambda module, z: z.clamp_min_(0),
+    nn.Tanh: lambda module, z: z.tanh_(),
+    nn.Sigmoid: lambda module, z: z.sigmoid_(),
+    nn.GELU: lambda module, z: torch.ops.aten.gelu_(z, approximate=module.approximate),
+    nn.SiLU: lambda module, z: functional.silu(z, inplace=True),
+    nn.ELU: lambda module, z: functional.elu(z, module.alpha, inplace=True),
+    nn.LeakyReLU: lambda module, z: functional.leaky_relu(z, module.negative_slope, inplace=True),
+}
+KNOWN = {functional.mse_loss: "mse", functional.huber_loss: "huber", functional.cross_entropy: "cross_entropy"}
+FIT_FOR_MANY = (accuracy, r_squared)  # beside the losses: they take the predictions of many networks at once
+LossFn = Callable[[Tensor, Tensor], Tensor]  # (prediction, target) → scalar
+
+
+class Part(NamedTuple):
+    """Data, and what is measured on them."""
+
+    x: Tensor
+    y: Tensor
+    measures: tuple[LossFn, ...]
+
+
+def batched(measure: LossFn, y: Tensor, outputs: int) -> Callable[[Tensor], Tensor]:
+    """Return a measure of many predictions of the same targets."""  # (B, N, out) → (B,)
+    loss = known(measure)
+    numbers = y.ndim == 1 and y.dtype == torch.int64 and int(y.min()) >= 0 and int(y.max()) < outputs
+    columns = as_columns(y, outputs) if numbers else y
+    if columns.shape == (len(y), outputs):
+        if loss and (loss.name != "cross_entropy" or numbers):
+            return lambda prediction: loss.values(prediction, columns.to(prediction))
+        if measure in FIT_FOR_MANY:
+            return lambda prediction: measure(prediction, columns)
+    return lambda prediction: torch.stack([scalar(measure(each.contiguous(), y), each) for each in prediction])
+
+
+def known(measure: LossFn) -> Loss | None:
+    """Return the lab's own form of a loss, which measures many predictions at once; None where there is none."""
+    if isinstance(measure, Loss):
+        return measure
+    return next((Loss(name) for function, name in KNOWN.items() if function is measure), None)
+
+
+def scalar(value: Tensor | float, like: Tensor) -> Tensor:
+    """Return a loss's value as a tensor, or raise `ValueError` where it is not one number."""
+    if isinstance(value, Real):
+        return like.new_tensor(value)
+    if not isinstance(value, Tensor) or value.ndim:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"a loss must be one number and this one is {shape}. Take its mean, as reduction='mean' does.")
+    return value
+
+
+def check_targets(measure: LossFn, answer: Tensor, y: Tensor) -> None:
+    """Refuse targets that a known loss would broadcast against the answers, and class numbers beyond the answers."""
+    if not (loss := known(measure)):
+        return
+    if not isinstance(answer, Tensor):
+        raise ValueError(f"the model answers with a {type(answer).__name__}. Give a loss_fn that takes it apart.")
+    if loss.name != "cross_entropy" or (y.is_floating_point() and y.ndim == answer.ndim):
+        check_answer(answer, y)
+    else:
+        _check_classes(y, answer)
+
+
+def _check_classes(y: Tensor, answer: Tensor) -> None:
+    """Refuse class numbers that torch's cross entropy cannot read; it leaves out those of -100."""
+    needs = answer.shape[:1] + answer.shape[2:]
+    if y.dtype != torch.int64 or y.shape != needs:
+        raise ValueError(
+            f"y is {y.dtype} of shape {tuple(y.shape)}; cross entropy needs class numbers, torch.int64 of shape "
+            f"{tuple(needs)}, or one-hot floating-point numbers of shape {tuple(answer.shape)}."
+        )
+    if len(wrong := y[(y != -100) & ((y < 0) | (y >= answer.shape[1]))]):
+        raise ValueError(f"y names class {int(wrong[0])} and the model answers for {answer.shape[1]}, counted from 0.")
+
+
+class Layer(NamedTuple):
+    """One layer of a fully connected network: the names of its parameters and what follows them."""
+
+    weight: str
+    bias: str | None
+    activation: nn.Module
+    residual: bool
+
+
+def layers_of(model: nn.Module, *inputs: Tensor) -> list[Layer] | None:
+    """Read a model as a fully connected network of these inputs; None where it is something else."""  # (N, in) each
+    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    if type(model) is not nn.Sequential or hooked or _shares(model):
+        return None
+    layers: list[Layer] = []
+    for name, module in model.named_children():
+        kind, residual = type(module), type(module) is Residual
+        linear, activation = (module.linear, module.activation) if residual else (module, nn.Identity())
+        if type(linear) is nn.Linear and type(activation) in ELEMENTWISE:
+            before = f"{name}.linear." if residual else f"{name}."
+            bias = None if linear.bias is None else f"{before}bias"
+            layers.append(Layer(f"{before}weight", bias, activation, residual))
+        elif kind in ELEMENTWISE and layers and type(layers[-1].activation) is nn.Identity and not layers[-1].residual:
+            layers[-1] = layers[-1]._replace(activation=module)
+        else:
+            return None
+    first = model.get_parameter(layers[0].weight) if layers else None
+    fits = [x.ndim == 2 and (x.shape[1], x.dtype) == (first.shape[1], first.dtype) for x in inputs if layers]
+    return layers if layers and all(fits) else None
+
+
+def _shares(model: nn.Module) -> bool:
+    """Whether a module or a parameter stands in several places of a model."""
+    named = model.named_modules, model.named_parameters
+    return any(len(list(each(remove_duplicate=False))) > len(list(each())) for each in named)
+
+
+class Stacked:
+    """A fully connected network at many places at once.
+
+    Units stand before samples, as products with few units are up to four times quicker that way round. On a CPU
+    each thread computes places of its own: sharing every product among threads brings less, and on a busy machine
+    it costs ten times more.
+    """
+
+    way = "stacked"
+
+    def __init__(
+        self,
+        layers: list[Layer],
+        weights: Direction,
+        directions: Sequence[Direction],
+        parts: Sequence[Part],
+        threads: int,
+    ) -> None:
+        self._layers = layers
+        every = [weights, *directions]
+        self._weights = [torch.stack([each[layer.weight] for each in every]) for layer in layers]  # (K + 1, out, in)
+        self._biases = [layer.bias and torch.stack([each[layer.bias] for each in every]) for layer in layers]
+        self._expected = [(part, self._weights[-1].shape[1]) for part in parts]
+        self._parts = [self._prepared(part, outputs) for part, outputs in self._expected]
+        self._tile, self.chunk, self._workers = self._fitting([len(part.x) for part in parts], threads)
+        if not all(known(measure) or measure in FIT_FOR_MANY for part in parts for measure in part.measures):
+            self._workers = 1  # a person's own function may not bear two calls at once
+        self._pool: ThreadPoolExecutor | None = None
+        self.release()
+
+    def _prepared(self, part: Part, outputs: int) -> tuple[Tensor | None, list[Callable]]:
+        """The first layer along each direction, where that is less to read than the inputs; and the measures."""
+        first = None
+        if self._weights[0].shape[2] > FEW_INPUTS:
+            first = torch.stack([weight @ part.x.T for weight in self._weights[0]])  # (K + 1, out, N)
+            if self._biases[0] is not None:
+                first += self._biases[0].unsqueeze(2)
+        return first, [batched(measure, part.y, outputs) for measure in part.measures]
+
+    def _fitting(self, samples: list[int], threads: int) -> tuple[int, int, int]:
+        """How many places are computed in one go, how many are asked for at once, and by how many threads.
+
+        In one go a layer's outputs stay in the cache of a CPU, or fill a GPU; all that is at work fits the free memory.
+        """
+        first, size = self._weights[0], self._weights[0].element_size()
+        units = [weight.shape[1] for weight in self._weights]
+        rest = sum(weight[0].numel() for weight in self._weights[1:])
+        place, free = size * (rest + sum(samples) * sum(units)), devices.free_bytes(first.device)  # bytes
+        if first.device.type != "cpu":
+            tile = max(1, int(min(GPU_CHUNK, GPU_SHARE * free) / place))
+            return tile, tile, 1
+        places = max(1, int(CPU_SHARE * free / place))  # that all threads together have room for
+        tile = min(places, max(2, CACHE // (size * max(samples) * max(units))))
+        each = 2 * sum(samples) * (rest + len(first) * units[0])  # operations at one place
+        tiles = max(TILES, int(WORK / each) // tile)
+        busy = each * tile * tiles * threads // devices.WORK_PER_THREAD
+        workers = int(max(1, min(threads, busy, places // tile)))
+        return tile, tile * tiles * workers, workers
+
+    def check(self) -> None:
+        """Refuse targets that torch would broadcast against the answers, and measures that are not one number."""
+        for part, outputs in self._expected:
+            for measure in part.measures:
+                check_targets(measure, part.x.new_empty(len(part.x), outputs), part.y)
+        self.measure(torch.zeros(1, len(self._weights[0]) - 1))
+
+    def release(self) -> None:
+        """Forget the buffers."""
+        self._room: dict[tuple, Tensor] = {}
+
+    def _buffer(self, *key: object, shape: tuple[int, ...]) -> Tensor:
+        """A thread's buffer, made once: fresh memory costs a CPU more than the numbers written to it."""
+        key = threading.get_ident(), *key
+        if key not in self._room or self._room[key].shape != shape:
+            self._room[key] = self._weights[0].new_empty(shape)
+        return self._room[key]
+
+    def measure(self, coefficients: Tensor) -> Tensor:
+        """Return what is measured at each place."""  # (B, K) → (B, names)
+        if self._workers == 1 or len(coefficients) <= self._tile:
+            return self._measure(coefficients)
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._workers, initializer=torch.set_num_threads, initargs=(1,))
+        share = -(-len(coefficients) // (self._tile * self._workers)) * self._tile
+        return torch.cat(list(self._pool.map(self._measure, coefficients.split(share))))
+
+    def _measure(self, coefficients: Tensor) -> Tensor:
+        """Measure in one thread, some places in one go."""  # (B, K) → (B, names)
+        with torch.inference_mode():
+            return torch.cat([self._measure_tile(tile) for tile in coefficients.split(self._tile)])
+
+    def _measure_tile(self, coefficients: Tensor) -> Tensor:
+        mix = functional.pad(coefficients, (1, 0), value=1.0).to(self._weights[0])  # (B, K + 1)
+        weights = {k: self._mixed(k, mix) for k in range(len(self._layers)) if k or self._parts[0][0] is None}
+        columns = []
+        for part, (first, measures) in enumerate(self._parts):
+            prediction = self._forward(part, first, mix, weights).mT  # (B, N, out)
+            columns += [measure(prediction) for measure in measures]
+        return torch.stack(columns, 1)
+
+    def _mixed(self, layer: int, mix: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The weights and biases of one layer at each place."""  # (B, out, in), (B, out, 1)
+        base, bias = self._weights[layer], self._biases[layer]
+        weight = self._buffer("weight", layer, shape=(len(mix), *base.shape[1:]))
+        torch.mm(mix, base.flatten(1), out=weight.flatten(1))
+        return weight, None if bias is None else (mix @ bias).unsqueeze(2)
+
+    def _forward(self, part: int, first: Tensor | None, mix: Tensor, weights: dict[int, tuple]) -> Tensor:
+        """Run the layers."""  # → (B, out, N)
+        h = self._expected[part][0].x.T.unsqueeze(0)  # (1, in, N)
+        for k, layer in enumerate(self._layers):
+            z = self._buffer("out", part, k, shape=(len(mix), self._weights[k].shape[1], h.shape[2]))
+            if k in weights:
+                _product(*weights[k], h, out=z)
+            else:
+                torch.mm(mix, first.flatten(1), out=z.flatten(1))
+            h = self._activated(k, z, h if layer.residual else None)
+        return h
+
+    def _activated(self, layer: int, z: Tensor, before: Tensor | None) -> Tensor:
+        """Apply a layer's activation and shortcut."""  # (B, out, N)
+        activation = self._layers[layer].activation
+        act = partial(IN_PLACE[type(activation)], activation) if type(activation) in IN_PLACE else activation
+        skip = None if before is None else shortcut(before.mT, z.shape[1])
+        return act(z) if skip is None else act(z) + skip.mT
+
+
+def _product(weight: Tensor, bias: Tensor | None, h: Tensor, out: Tensor) -> None:
+    """Write weight · h + bias; where h is the same for all places, as one product."""  # (B, out, in), (B or 1, in, N)
+    if len(h) == 1:
+        torch.mm(weight.flatten(0, 1), h[0], out=out.flatten(0, 1))
+    else:
+        torch.bmm(weight, h, out=out)
+    if bias is not None:
+        out += bias

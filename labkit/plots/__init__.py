@@ -1,0 +1,1 @@
+"""Arrays → plotly figures; it knows no torch and no widgets."""

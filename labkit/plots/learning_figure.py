@@ -1,0 +1,308 @@
+"""The lab's figure and its frames: what stays, what moves, as plain values. It knows no torch and no widgets.
+
+The live lab and a report draw the same figure: `frame`s say what changes, `apply` writes them into a plotly
+figure, and `labkit.lab.live_figure` sends them to a browser.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from labkit.plots.theme import (
+    BAR,
+    BLUE,
+    COUNTS,
+    MAP,
+    ORANGE,
+    STRONG,
+    TEST,
+    TRAIN,
+    as_float32,
+    base,
+    loss_axis,
+)
+
+EMPTY = {"text": "press Train", "x": 0.5, "y": 0.5, "xref": "x domain", "yref": "y domain", "showarrow": False}
+HEIGHT = 470  # pixels
+CURVE_POINTS = 400  # a curve has at most this many
+
+AGAINST = {"steps": "step", "seconds": "seconds of training"}
+MARKER = ("color", "colorscale", "cmin", "cmax", "line", "opacity", "showscale", "size", "symbol")  # what pictures set
+LOSS, TEST_LOSS, SCORE, HEAT, LINE, *POINTS = range(9)  # the traces of `blank`, in order
+
+
+class Thinned:
+    """A long history as the means of equal stretches, at most `limit` of them, kept up to date cheaply."""
+
+    def __init__(self, limit: int = CURVE_POINTS) -> None:
+        self.limit, self.stretch = limit, 1
+        self._sums = np.empty(0)  # of whole stretches
+        self._rest, self._rest_count = 0.0, 0
+
+    def add(self, values: np.ndarray) -> None:
+        """Append values."""  # (N,)
+        values = np.asarray(values, dtype=np.float64)
+        while len(values):
+            if self._rest_count or len(values) < self.stretch:
+                part, values = np.split(values, [min(self.stretch - self._rest_count, len(values))])
+                self._rest, self._rest_count = self._rest + part.sum(), self._rest_count + len(part)
+                if self._rest_count == self.stretch:
+                    self._sums = np.append(self._sums, self._rest)
+                    self._rest, self._rest_count = 0.0, 0
+            else:
+                whole = len(values) // self.stretch * self.stretch
+                sums = values[:whole].reshape(-1, self.stretch).sum(1)
+                self._sums, values = np.concatenate([self._sums, sums]), values[whole:]
+            while len(self._sums) > self.limit:
+                self._double()
+
+    def _double(self) -> None:
+        if len(self._sums) % 2:  # the odd one out waits for its other half
+            self._rest, self._rest_count = self._rest + self._sums[-1], self._rest_count + self.stretch
+            self._sums = self._sums[:-1]
+        self._sums = self._sums.reshape(-1, 2).sum(1)
+        self.stretch *= 2
+
+    def curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the middle step and the mean of each stretch."""  # (K,), (K,)
+        x = (np.arange(len(self._sums)) + 0.5) * self.stretch - 0.5
+        return x.astype(np.float32), (self._sums / self.stretch).astype(np.float32)
+
+
+def blank() -> go.Figure:
+    """Return the lab's figure with nothing on it: loss and score on the left, what the network says on the right."""
+    figure = make_subplots(
+        rows=2,
+        cols=2,
+        specs=[[{}, {"rowspan": 2}], [{}, None]],
+        column_widths=[0.5, 0.5],
+        row_heights=[0.62, 0.38],
+        horizontal_spacing=0.11,
+        vertical_spacing=0.16,
+    )
+    line = {"mode": "lines", "x": [], "y": []}
+    figure.add_scatter(**line, name="train", line={"color": TRAIN, "width": 1.5}, row=1, col=1)
+    figure.add_scatter(**line, name="test", line={"color": TEST, "width": 2.5, "dash": "dot"}, row=1, col=1)
+    figure.add_scatter(**line, name="score", line={"color": TEST, "width": 2}, showlegend=False, row=2, col=1)
+    figure.add_heatmap(hoverinfo="skip", visible=False, row=1, col=2)
+    figure.add_scatter(**line, name="network", line={"color": TEST, "width": 2.5}, visible=False, row=1, col=2)
+    for _ in POINTS:
+        figure.add_scatter(mode="markers", x=[], y=[], visible=False, legend="legend2", row=1, col=2)
+    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "bgcolor": "rgba(0,0,0,0)", "entrywidth": 0}
+    figure.update_layout(
+        **base(),
+        height=HEIGHT,
+        legend={**legend, "x": 0},
+        legend2={**legend, "x": 1, "xanchor": "right", "font": {"size": 12}},
+        yaxis_title="loss",
+        xaxis3_title="step",
+    )
+    figure.update_xaxes(title_font_size=13, ticklabelstandoff=4)  # off the other axis's lowest tick
+    figure.update_yaxes(title_font_size=13, title_standoff=4)
+    return figure
+
+
+def apply(figure: go.Figure, frame: dict) -> go.Figure:
+    """Write a frame into a figure, in one update, and return the figure."""
+    with figure.batch_update():
+        for trace, values in frame["traces"].items():
+            figure.data[trace].update(values)
+        figure.update_layout(frame.get("layout", {}))
+    return figure
+
+
+def histories(
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    score: np.ndarray,
+    *,
+    seconds_per_step: float = 0.0,
+) -> dict:
+    """Return the frame of the curves.
+
+    Args:
+        train: Steps and training losses.  # (K,), (K,)
+        test: Steps and test losses.  # (L,), (L,)
+        score: Accuracy or R² at the same steps as the test losses.  # (L,)
+        seconds_per_step: Draw against seconds; 0 draws against steps.
+    """
+    unit = np.float32(seconds_per_step or 1)
+    test_x = np.asarray(test[0], dtype=np.float32) * unit
+    curves = [(train[0] * unit, train[1]), (test_x, test[1]), (test_x, score)]
+    traces = {k: {"x": as_float32(x), "y": as_float32(y)} for k, (x, y) in enumerate(curves)}
+    return {"traces": traces, "layout": {"annotations": [] if len(train[0]) else [EMPTY]}}
+
+
+def says(picture: object, discrete: bool = False) -> dict:
+    """Return the frame of the moving part of what the network says, a `labkit.core.predictions.Picture`.
+
+    Args:
+        picture: What it says.
+        discrete: Colour a map by the answer's sign alone.
+    """
+    if picture.kind == "map":
+        shade = (np.nan_to_num(picture.z) - picture.centre) / picture.reach
+        shade = (np.sign(shade) if discrete else np.clip(shade, -1, 1)) * 127 + 128
+        return {"traces": {HEAT: {"z": shade.astype(np.uint8)}}}
+    if picture.kind == "confusion":
+        return {"traces": {HEAT: {"z": picture.z}}}
+    trace = LINE if picture.kind == "curve" else POINTS[0]
+    return {"traces": {trace: {"x": as_float32(picture.x), "y": as_float32(picture.y)}}}
+
+
+def scenery(picture: object, points: object, score_name: str, log: bool, against: str, *, zoom: int = 0) -> dict:
+    """Return the frame of everything that stays while a network learns: axes, data points, colours.
+
+    Args:
+        picture: What the network says.
+        points: The data.
+        score_name: What the score is.
+        log: Draw losses by powers of ten.
+        against: A key of `AGAINST`.
+        zoom: A person's zoom is kept from frame to frame until this changes.
+    """
+    off = {"visible": False, "showlegend": False} | dict.fromkeys(("name", "legendrank", "legendgroup"))
+    traces = {trace: off for trace in (HEAT, LINE, *POINTS)}
+    draw = {"map": _map, "curve": _curve, "confusion": _confusion, "scatter": _scatter}[picture.kind]
+    right, layout = draw(picture, points)
+    low = 0 if score_name.endswith("accuracy") else -0.2
+    layout |= {
+        "uirevision": zoom,
+        "yaxis": {
+            **loss_axis(log),
+            "title": {"text": "loss" + (" (log scale)" if log else "")},
+        },
+        "xaxis": {"matches": "x3"},
+        "xaxis3": {"title": {"text": AGAINST[against]}},
+        "yaxis3": {"title": {"text": score_name}, "range": [low, 1.03]},
+    }
+    traces = {k: {**traces[k], **right.get(k, {})} for k in traces}
+    for k in POINTS:  # nothing is left of the picture before
+        traces[k]["marker"] = dict.fromkeys(MARKER) | traces[k].get("marker", {})
+    return {"traces": traces, "layout": layout}
+
+
+def _axes(x: str, y: str, x_range: Sequence | None = None, y_range: Sequence | None = None, **more: object) -> dict:
+    """The right panel's axes."""
+    both = {}
+    for name, title, extent in (("xaxis2", x, x_range), ("yaxis2", y, y_range)):
+        both[name] = {
+            "title": {"text": title},
+            "range": list(extent) if extent is not None else None,
+            "autorange": extent is None,
+            "tickmode": "auto",
+            "ticktext": None,
+            "tickvals": None,
+            "showgrid": False,
+            **more,
+        }
+    return both
+
+
+def _map(picture: object, points: object) -> tuple[dict, dict]:
+    x, y = picture.x, picture.y
+    low, high = picture.centre - picture.reach, picture.centre + picture.reach
+    if picture.classes:
+        names = [f"class {picture.labels[0]}", "unsure", f"class {picture.labels[1]}"]
+    else:
+        names = [f"≤ {low:.3g}", f"{picture.centre:.3g}", f"≥ {high:.3g}"]
+    heat = {
+        "x": as_float32(x),
+        "y": as_float32(y),
+        "zmin": 1,
+        "zmax": 255,
+        "colorscale": MAP,
+        "texttemplate": None,
+        "zsmooth": "best",
+        "colorbar": {**BAR, "tickvals": [1, 128, 255], "ticktext": names, "title": {"text": ""}},
+        "visible": True,
+    }
+    extents = (float(x[0]), float(x[-1])), (float(y[0]), float(y[-1]))
+    return {HEAT: heat, **_map_points(picture, points)}, _axes("input 1", "input 2", *extents)
+
+
+def _map_points(picture: object, points: object) -> dict:
+    """Training points filled, test points hollow; classes differ in shape too."""
+    traces = {}
+    for k, trace in enumerate(POINTS):
+        test, group = bool(k % 2), k // 2
+        chosen = points.test == test
+        if picture.classes:
+            chosen = chosen & (points.value == group)
+            name = "hollow: test" if test else f"class {picture.labels[group]}"
+            symbol, colour = ("circle", "diamond")[group], (BLUE, ORANGE)[group]
+            marker = {"color": colour, "symbol": symbol + "-open" * test}
+        elif group:
+            break
+        else:
+            name = "test" if test else "train"
+            marker = {"color": as_float32(points.value[chosen]), "symbol": "diamond" if test else "circle"}
+            marker |= {"colorscale": STRONG, "cmin": picture.centre - picture.reach}
+            marker["cmax"] = picture.centre + picture.reach
+        outline = {"width": 0.7, "color": "white" if picture.classes else "#555555"}
+        if test and picture.classes:
+            outline = {"width": 1.6, "color": marker["color"]}
+        marker |= {"size": 6, "line": outline, "showscale": False}
+        traces[trace] = {
+            "x": as_float32(points.x[chosen]),
+            "y": as_float32(points.y[chosen]),
+            "name": name,
+            "marker": marker,
+            "visible": True,
+            "showlegend": trace != POINTS[3],
+            "legendrank": 1000 + test,
+            "legendgroup": name,
+        }
+    return traces
+
+
+def _curve(picture: object, points: object) -> tuple[dict, dict]:
+    traces = {LINE: {"name": "network", "visible": True, "showlegend": True, "legend": "legend2"}}
+    for test, trace in ((False, POINTS[0]), (True, POINTS[1])):
+        chosen = points.test == test
+        if chosen.any():
+            traces[trace] = {
+                "x": as_float32(points.x[chosen]),
+                "y": as_float32(points.y[chosen]),
+                "name": "test" if test else "train",
+                "marker": {"color": TEST if test else TRAIN, "symbol": "diamond-open" if test else "circle", "size": 7},
+                "visible": True,
+                "showlegend": True,
+            }
+    pad = 0.35 * float(np.ptp(points.y))
+    extent = float(points.y.min()) - pad, float(points.y.max()) + pad
+    return traces, _axes("input", "target", (float(picture.x[0]), float(picture.x[-1])), extent)
+
+
+def _confusion(picture: object, points: object) -> tuple[dict, dict]:
+    heat = {
+        "x": list(range(picture.classes)),
+        "y": list(range(picture.classes)),
+        "zmin": 0,
+        "zmax": max(1, int(picture.z.sum(1).max())),
+        "colorscale": COUNTS,
+        "texttemplate": "%{z}",
+        "zsmooth": False,
+        "colorbar": {**BAR, "title": {"text": "samples"}, "tickvals": None, "ticktext": None},
+        "visible": True,
+    }
+    names = {"tickmode": "array", "tickvals": list(range(picture.classes)), "ticktext": list(picture.labels)}
+    axes = _axes("predicted class", "true class", None, None, **names)
+    axes["yaxis2"] |= {"autorange": "reversed"}
+    return {HEAT: heat}, axes
+
+
+def _scatter(picture: object, points: object) -> tuple[dict, dict]:
+    low, high = float(picture.x.min()), float(picture.x.max())
+    dots = {
+        "name": picture.part,
+        "marker": {"color": TEST if picture.part == "test" else TRAIN, "symbol": "circle", "size": 6, "opacity": 0.7},
+        "visible": True,
+        "showlegend": True,
+    }
+    ideal = {"x": [low, high], "y": [low, high], "name": "perfect", "visible": True, "showlegend": True}
+    pad = 0.15 * (high - low)
+    axes = _axes("target", "prediction", (low - pad, high + pad), (low - pad, high + pad))
+    return {POINTS[0]: dots, LINE: {**ideal, "legend": "legend2"}}, axes

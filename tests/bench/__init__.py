@@ -1,0 +1,1 @@
+"""Side-by-side measurements of the lab and its peers: `make bench`."""

@@ -1,0 +1,147 @@
+"""Data flows one way through labkit, and so do imports; a room does not know what it need not know."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+import labkit
+
+BELOW = {  # folder → the folders it may import from; siblings do not know each other
+    "storage": set(),
+    "core": {"storage"},
+    "landscape": {"storage", "core"},
+    "plots": {"storage", "core"},
+    "reports": {"storage", "core"},
+    "lab": {"storage", "core", "landscape", "plots"},
+    "cli": {"storage", "core", "landscape", "plots", "reports", "lab", "doctor"},
+    "doctor": {"storage", "core"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+DRAWING = {"plotly", "matplotlib", "PIL"}
+WIDGETS = {"ipywidgets", "anywidget", "IPython", "traitlets"}
+DOES_NOT_KNOW = {
+    "storage": {"torch.nn", *WIDGETS, *DRAWING},
+    "core": WIDGETS | DRAWING,
+    "landscape": WIDGETS | DRAWING,
+    "plots": {"torch", *WIDGETS},
+    "reports": WIDGETS,
+    "lab": {"papermill"},
+}
+FILES = {
+    path.relative_to(ROOT / "labkit").with_suffix("").as_posix(): path
+    for path in sorted((ROOT / "labkit").rglob("*.py"))
+}
+
+
+def imports(tree):
+    """Every module that a file imports, wherever in it: "torch", "labkit.core.spec"."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            home = "." if node.level else node.module  # a relative import stands in no folder that may be named
+            found.add(home)
+            if home == "labkit":
+                found |= {f"labkit.{home_of(alias.name)}" for alias in node.names}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "labkit":
+            found.add(f"labkit.{home_of(node.attr)}")
+    return found
+
+
+def tree_of(name):
+    return ast.parse(FILES[name].read_text(encoding="utf-8"))
+
+
+def folder_of(name):
+    return name.split("/")[0]
+
+
+def home_of(name):
+    """Where a public name of `labkit` lives."""
+    return labkit._HOMES.get(name) or labkit._MODULES.get(name) or name
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("import torch.nn as nn, os", {"torch.nn", "os"}),
+        ("def f():\n    from plotly.subplots import make_subplots", {"plotly.subplots"}),
+        ("from labkit import charts, Trainer", {"labkit", "labkit.plots.charts", "labkit.core.trainer"}),
+        ("from .spec import Spec", {"."}),
+        ("import labkit\nlabkit.Lab()", {"labkit", "labkit.lab.session"}),
+    ],
+)
+def test_no_way_to_import_is_overlooked(code, found):
+    assert imports(ast.parse(code)) == found
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_follow_the_arrow(name):
+    folder = folder_of(name)
+    known = {module.split(".")[1] for module in imports(tree_of(name)) if module.startswith("labkit.")}
+    assert known - BELOW[folder] - {folder, "__version__"} == set()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_does_not_know_what_it_need_not_know(name):
+    known = imports(tree_of(name))
+    known |= {module.split(".")[0] for module in known}
+    assert known & DOES_NOT_KNOW.get(folder_of(name), set()) == set()
+
+
+@pytest.mark.parametrize("name", ["core/spec", "core/costs", "reports/parameters"])
+def test_choices_parameters_and_costs_need_the_standard_library_alone(name):
+    assert {module.split(".")[0] for module in imports(tree_of(name))} - sys.stdlib_module_names <= {"labkit"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_begins_with_what_it_holds(name):
+    said = ast.get_docstring(tree_of(name))
+    assert said and said.splitlines()[0].endswith((".", ":", "?"))
+
+
+def python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_labkit_loads_none_of_it():
+    code = (
+        "import sys, labkit; dir(labkit); print(sorted(m for m in sys.modules if m.startswith(('labkit.', 'torch'))))"
+    )
+    assert python(code) == "[]"
+
+
+def test_public_names_lead_somewhere():
+    for name in (*labkit._HOMES, *labkit._MODULES):
+        assert getattr(labkit, name) is not None
+        assert name in dir(labkit)
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(AttributeError, match=r"labkit has no 'Sepc'; it has Spec, "):
+        _ = labkit.Sepc
+
+
+def test_training_works_on_a_machine_without_jupyter():
+    code = """
+import sys
+
+class Blocker:
+    missing = {"ipywidgets", "anywidget", "IPython", "ipykernel", "plotly", "jupyter_core", "papermill"}
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.missing:
+            raise ModuleNotFoundError(f"no {name} here", name=name)
+
+sys.meta_path.insert(0, Blocker())
+import labkit.core.trainer, labkit.core.runs
+print(len(labkit.train(labkit.Spec(steps=3)).loss))
+"""
+    assert python(code) == "3"
