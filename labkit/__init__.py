@@ -31,8 +31,8 @@ _HOMES = {
     "sharpness_along": "landscape.hessian",
     "eigenpairs": "landscape.hessian",
     "hessian_directions": "landscape.hessian",
-    "curve": "landscape.mode_connectivity",
-    "matched": "landscape.mode_connectivity",
+    "fit_bezier": "landscape.mode_connectivity",
+    "align_units": "landscape.mode_connectivity",
     "explore": "lab.explorer",
     "Lab": "lab.session",
     "report": "reports.report",
@@ -40,6 +40,7 @@ _HOMES = {
 }
 _MODULES = {name: f"core.{name}" for name in ("costs", "data", "devices", "forecast", "losses", "network", "spec")}
 _MODULES |= {"charts": "plots.charts", "theme": "plots.theme"}
+_EARLIER = {"curve": "fit_bezier", "matched": "align_units"}  # names of older notebooks go on working
 __all__ = [*_HOMES, *_MODULES]
 
 
@@ -48,6 +49,7 @@ def __getattr__(name: str) -> object:
         return version("labkit")
     if name in _MODULES:
         return import_module(f"labkit.{_MODULES[name]}")
+    name = _EARLIER.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"labkit has no {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(f"labkit.{_HOMES[name]}"), name)

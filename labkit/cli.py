@@ -10,8 +10,8 @@ from labkit.core.spec import nearest
 from labkit.reports import parameters
 from labkit.reports.execution import TERMINATED, Terminated
 from labkit.reports.report import FAILED, HELD, INTERRUPTED, REFUSED, Runner
-from labkit.reports.sweep import Conductor, grid_of
-from labkit.storage.atomic import Held
+from labkit.reports.sweep import SweepRunner, grid_of
+from labkit.storage.atomic import OutputLocked
 
 AGAIN = "The same command goes on with the rest."
 GUARD = "\0"  # no word of a command line holds one
@@ -46,7 +46,7 @@ def _report(options: argparse.Namespace) -> int:
         return REFUSED
     try:
         report = Runner(options.notebook, source, chosen, options.out, options.single_file).run(options.seconds)
-    except Held as held:
+    except OutputLocked as held:
         print(f"labkit report: {held}", file=sys.stderr)
         return HELD
     except OSError as error:
@@ -65,10 +65,10 @@ def _sweep(options: argparse.Namespace) -> int:
     except ValueError as refusal:
         print(f"labkit sweep: {refusal}", file=sys.stderr)
         return REFUSED
-    conductor = Conductor(options.notebook, source, chosen, options.out)
+    conductor = SweepRunner(options.notebook, source, chosen, options.out)
     try:
         done = conductor.run(options.workers, options.cluster, options.seconds)
-    except Held as held:
+    except OutputLocked as held:
         print(f"labkit sweep: {held}", file=sys.stderr)
         return HELD
     except OSError as error:

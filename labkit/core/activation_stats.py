@@ -13,17 +13,17 @@ class Signal:
 
     Attributes:
         square: Their mean square, over samples and units.  # (layers,)
-        varies: Their variance over the samples, in the mean over units: what still depends on the input.  # (layers,)
-        off: The share of units whose sum is above 0 for no sample: a ReLU lets nothing of them through.  # (layers,)
+        variance: Their variance over the samples, a mean over units: what depends on the input.  # (layers,)
+        dead_fraction: The share of units whose sum is never above 0: a ReLU lets nothing through.  # (layers,)
     """
 
     square: np.ndarray
-    varies: np.ndarray
-    off: np.ndarray
+    variance: np.ndarray
+    dead_fraction: np.ndarray
 
     def __repr__(self) -> str:
-        ends = f"{self.varies[0]:.3g} in the first layer, {self.varies[-1]:.3g} in the last"
-        return f"Signal through {len(self.varies)} layers: variance over the samples {ends}"
+        ends = f"{self.variance[0]:.3g} in the first layer, {self.variance[-1]:.3g} in the last"
+        return f"Signal through {len(self.variance)} layers: variance over the samples {ends}"
 
 
 def signal(model: nn.Module, x: Tensor) -> Signal:

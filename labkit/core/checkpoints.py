@@ -18,8 +18,7 @@ import torch
 
 from labkit.core.data import Split
 from labkit.core.trainer import Trainer
-from labkit.storage import tensor_folder
-from labkit.storage.atomic import held
+from labkit.storage import atomic, tensor_folder
 
 KIND = "checkpoint"
 KEPT = 2  # where the newest is damaged there is one before it
@@ -28,7 +27,7 @@ SHARE = 0.05  # of the time that may go into writing
 
 
 @contextmanager
-def kept(
+def checkpointing(
     folder: str | os.PathLike, trainer: Trainer, lr_changes: Sequence[tuple[int, float]] = ()
 ) -> Iterator[Callable[[], None]]:
     """Take a new trainer to its newest checkpoint, and keep more while it trains.
@@ -42,12 +41,12 @@ def kept(
         What to call between steps: it writes a checkpoint when it is time for one, and at the end.
 
     Raises:
-        Held: if another process trains the same.
+        OutputLocked: if another process trains the same.
     """
     of = _made_of(trainer, lr_changes)
     place = Path(folder) / hashlib.sha256(json.dumps(of).encode()).hexdigest()[:12]
     place.mkdir(parents=True, exist_ok=True)
-    with held(place):
+    with atomic.lock(place):
         for half_written in place.glob(".step-*"):
             shutil.rmtree(half_written)
         _resume(place, trainer, of)

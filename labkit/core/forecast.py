@@ -19,7 +19,7 @@ STEEPEST = 10.0  # and the largest that it may come to: a cliff fits anything
 
 
 @dataclass(frozen=True, repr=False)
-class Clock:
+class StepTimeModel:
     """Seconds of a training step as a straight line over its floating-point operations.
 
     Attributes:
@@ -43,10 +43,10 @@ class Clock:
         return self.overhead + self.per_flop * cost(spec, **self.ends).flops_step
 
     def __repr__(self) -> str:
-        return f"Clock: {1e6 * self.overhead:.0f} µs a step and {1e-9 / self.per_flop:.3g} GFLOP/s beyond that"
+        return f"StepTimeModel: {1e6 * self.overhead:.0f} µs a step and {1e-9 / self.per_flop:.3g} GFLOP/s beyond that"
 
 
-def calibrate(specs: Sequence[Spec], data: tuple | None = None) -> Clock:
+def calibrate(specs: Sequence[Spec], data: tuple | None = None) -> StepTimeModel:
     """Time a few trainings for a moment each, and fit the line that predicts others.
 
     The line is exact for none of them: small steps wait for memory or for launches, large ones for arithmetic. It
@@ -69,7 +69,7 @@ def calibrate(specs: Sequence[Spec], data: tuple | None = None) -> Clock:
     first, paces = _paces(trainers)
     rows = np.stack([1 / paces, flops / paces * 1e-9], 1)  # errors count as shares of what was measured
     (overhead, per_gigaflop), _ = nnls(rows, np.ones(len(paces)))
-    return Clock(first, float(overhead), float(max(per_gigaflop, 1e-9) * 1e-9), ends | {"batch": batch})
+    return StepTimeModel(first, float(overhead), float(max(per_gigaflop, 1e-9) * 1e-9), ends | {"batch": batch})
 
 
 def _paces(trainers: Sequence[Trainer]) -> tuple[float, np.ndarray]:

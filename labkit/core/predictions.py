@@ -94,7 +94,7 @@ def points_of(split: Split) -> Points:
     return Points(raw[:, 0], raw[:, 1] if kind == "map" else value, value, test)
 
 
-def look(split: Split, predict: Predict, points: int = 80) -> Picture:
+def for_plot(split: Split, predict: Predict, points: int = 80) -> Picture:
     """Ask the network what there is to draw.
 
     Args:

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm  # in text: the bars of tqdm.auto leave their widgets in the notebook
 
-from labkit.core.checkpoints import kept
+from labkit.core.checkpoints import checkpointing
 from labkit.core.costs import cost, data_bytes
 from labkit.core.data import Split
 from labkit.core.devices import choose, free_bytes
 from labkit.core.losses import Loss
 from labkit.core.network import count, to_module, torch_order
-from labkit.core.predictions import Picture, Points, look, points_of
+from labkit.core.predictions import Picture, Points, for_plot, points_of
 from labkit.core.spec import RULES, Spec, Whole
 from labkit.core.trainer import DATA_COPIES, Trainer, divergence, same_ensemble
 from labkit.storage import tensor_folder
@@ -144,7 +144,7 @@ class Run:
     def picture(self, points: int = 80) -> Picture:
         """Return what the network says of its data, as arrays: a map, a curve, a confusion matrix or a scatter."""
         with torch.no_grad():
-            return look(self.data, self.model().eval(), points)
+            return for_plot(self.data, self.model().eval(), points)
 
     def points(self) -> Points:
         """Return the data as a map or a curve shows them."""
@@ -284,7 +284,7 @@ def train(
     Raises:
         ValueError: if a choice, the data or the model cannot be used.
         DoesNotFit: if a run needs more memory than its device has free.
-        Held: if another process trains the same with the same checkpoints.
+        OutputLocked: if another process trains the same with the same checkpoints.
     """
     specs = list(spec) if isinstance(spec, Iterable) else [spec]
     for each in specs:
@@ -302,7 +302,7 @@ def train(
         for group in groups:
             trainer = Trainer([specs[place] for place in group], **own)
             theirs = [(step, [lr[place] for place in group] if isinstance(lr, list) else lr) for step, lr in changes]
-            with nullcontext() if checkpoint is None else kept(checkpoint, trainer, theirs) as offer:
+            with nullcontext() if checkpoint is None else checkpointing(checkpoint, trainer, theirs) as offer:
                 _advance(trainer, theirs, bar, offer)
             for member, place in enumerate(group):
                 runs[place] = run_of(trainer, member)

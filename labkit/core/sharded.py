@@ -30,7 +30,7 @@ from labkit.core.network import count, draw, to_module
 from labkit.core.optimizers import ALPHA, BETA2
 from labkit.core.runs import progress
 from labkit.core.spec import Spec
-from labkit.core.trainer import Order
+from labkit.core.trainer import BatchSampler
 
 LOOKS = 50  # how often the ranks compare their losses and the bar moves
 GRACE = 5.0  # seconds that the processes get to end by themselves
@@ -236,7 +236,7 @@ def _train(spec: Spec, split: Split, model: nn.Module, optimizer: torch.optim.Op
 
 def _shares(spec: Spec, samples: int) -> Iterator[Tensor]:
     """Yield this rank's share of each batch, in the order of the `Trainer`."""  # (batch / ranks,)
-    order, batch = Order(spec.seed, samples), spec.batch_size or samples
+    order, batch = BatchSampler(spec.seed, samples), spec.batch_size or samples
     share = batch // dist.get_world_size()
     mine = slice(dist.get_rank() * share, (dist.get_rank() + 1) * share)
     while True:

@@ -176,7 +176,7 @@ class Trainer:
             stack([as_columns(getattr(s, name), s.classes) for s in splits]) for name in ("y_train", "y_test")
         )
         seeds = dict.fromkeys(each.seed for each in self.specs)
-        self._orders = {seed: Order(seed, len(self.split.x_train)) for seed in seeds}
+        self._orders = {seed: BatchSampler(seed, len(self.split.x_train)) for seed in seeds}
 
     def _make_block(self, members: int, place: torch.device) -> None:
         """Make the buffers that a block of steps is prepared in; a step's views of them are made once."""
@@ -488,7 +488,7 @@ def _split_of(made: dict[Spec, Split], spec: Spec, data: tuple | None) -> Split:
     return made[key]
 
 
-class Order:
+class BatchSampler:
     """An endless stream of sample numbers: one shuffle of the training set after another."""
 
     def __init__(self, seed: int, samples: int) -> None:

@@ -25,10 +25,10 @@ from labkit.landscape.directions import (
     shaped,
     weights_of,
 )
-from labkit.landscape.evaluator import Ground, InPlace
+from labkit.landscape.evaluator import InPlace, LossEvaluator
 from labkit.landscape.hessian import Eigenpairs, eigenpairs
 from labkit.landscape.planes import Plane, Window, refine
-from labkit.landscape.trajectories import Trail, project, window_around
+from labkit.landscape.trajectories import Trajectory, project, window_around
 
 KEPT, KEPT_BYTES = 60, 64 << 20  # places along the way at most, and what they may take
 SPARE = 4  # times as many are looked at as are kept
@@ -66,7 +66,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Sight:
+class LandscapeView:
     """One picture: a plane, the path on it, and around which step it is.
 
     Attributes:
@@ -77,12 +77,12 @@ class Sight:
     """
 
     plane: Plane
-    trail: Trail
+    trail: Trajectory
     step: int
     note: str
 
 
-class Survey:
+class LandscapeWorker:
     """Looks around a trainer's network, a chunk of places at a time.
 
     Args:
@@ -110,7 +110,7 @@ class Survey:
         self._top: Eigenpairs | None = None  # the last ones, where the next search starts
         self._searched = 0, 0.0  # at which step they were found, and in how many seconds
         self.options = Options()
-        self._sights: Iterator[Sight | None] | None = None
+        self._sights: Iterator[LandscapeView | None] | None = None
         self._seen: tuple | None = None  # what the last whole picture was of
         self._glimpsed: tuple | None = None  # and what the last picture was of, whole or coarse
         self._shown = False
@@ -160,7 +160,7 @@ class Survey:
         """Whether there is no picture yet of what stands now, not even a coarse one."""
         return self._glimpsed != self._now(at_rest)
 
-    def advance(self, at_rest: bool) -> Sight | None:
+    def advance(self, at_rest: bool) -> LandscapeView | None:
         """Compute some more; return a picture when there is a better one than before."""
         now = self._now(at_rest)
         if self._sights is None or (at_rest and now != self._subject):
@@ -184,7 +184,7 @@ class Survey:
         """The weights where training stands, in the order of a module's parameters."""  # (P,)
         return self.trainer.theta_of()[self._order].cpu()
 
-    def _look_around(self, at_rest: bool) -> Iterator[Sight | None]:
+    def _look_around(self, at_rest: bool) -> Iterator[LandscapeView | None]:
         """Yield pictures from coarse to fine; None where nothing is new."""
         at = self.options.at
         step, weights = (self.trainer.step, self._current()) if at is None else (self.steps[at], self._weights[at])
@@ -205,7 +205,7 @@ class Survey:
                 yield None
                 continue
             shown, self._shown = len(seen.alpha), True
-            yield Sight(seen, trail, step, note)
+            yield LandscapeView(seen, trail, step, note)
 
     def _path(self, step: int, weights: Tensor) -> WeightPath:
         """The way up to a step."""
@@ -276,12 +276,12 @@ class Survey:
                 self._losses[step] = copy.measure_weights(path.weights[k : k + 1].to(self._place)).item()
                 yield None
 
-    def _trail(self, path: WeightPath, model: nn.Module, u: Direction, v: Direction) -> Trail:
+    def _trail(self, path: WeightPath, model: nn.Module, u: Direction, v: Direction) -> Trajectory:
         """The path on the plane."""
         places, off = project(path, model, u, v)
-        on_plane = Ground(model, self.trainer.loss, self._x, self._y, (u, v)).at(places)["loss"]
+        on_plane = LossEvaluator(model, self.trainer.loss, self._x, self._y, (u, v)).at(places)["loss"]
         true = np.array([self._losses[step] for step in path.steps.tolist()])
-        return Trail(path.steps, places[:, 0], places[:, 1], off, true, on_plane)
+        return Trajectory(path.steps, places[:, 0], places[:, 1], off, true, on_plane)
 
 
 def _scaled(window: Window, span: float) -> Window:

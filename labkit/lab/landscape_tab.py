@@ -19,7 +19,7 @@ HELP = {
 WAIT = "<i>The ground is being measured …</i>"
 
 
-class Lookout:
+class LandscapeTab:
     """Everything in the Landscape tab.
 
     Args:
@@ -128,7 +128,7 @@ class Lookout:
 
         Args:
             plane: A `labkit.landscape.planes.Plane`.
-            trail: A `labkit.landscape.trajectories.Trail`.
+            trail: A `labkit.landscape.trajectories.Trajectory`.
             zoom: A person's zoom is kept until this changes.
         """
         kind = self.kind.value

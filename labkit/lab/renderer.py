@@ -3,10 +3,10 @@
 import math
 import time
 
-from labkit.core.predictions import look, points_of
+from labkit.core.predictions import for_plot, points_of
 from labkit.core.runs import score_name
 from labkit.core.trainer import Trainer
-from labkit.lab.background import Sight
+from labkit.lab.background import LandscapeView
 from labkit.lab.view import Screen
 from labkit.plots import charts, landscape_figure, learning_figure
 
@@ -24,7 +24,7 @@ class Renderer:
 
     def begin(self) -> None:
         """Know nothing of the run before."""
-        self._sight: Sight | None = None
+        self._sight: LandscapeView | None = None
         self.forget()
 
     def forget(self) -> None:
@@ -45,7 +45,7 @@ class Renderer:
             self._next_sentence = now + SENTENCE
             self._speak(trainer)
 
-    def draw_ground(self, sight: Sight | None = None) -> None:
+    def draw_ground(self, sight: LandscapeView | None = None) -> None:
         """Draw the landscape with the path on it where it is seen; without another sight, the last one anew."""
         self._sight = sight or self._sight
         if self._sight is not None and self.screen.tab == "Landscape":
@@ -53,13 +53,13 @@ class Renderer:
 
     def _draw_learning(self, trainer: Trainer, histories: dict) -> None:
         """Draw the curves and what the network says; of a new run, the scene as well."""
-        picture = look(trainer.split, lambda x: trainer.predict(x)[0].cpu(), _points(trainer))
+        picture = for_plot(trainer.split, lambda x: trainer.predict(x)[0].cpu(), _points(trainer))
         scene = []
         if self._fresh:
             words = score_name(trainer.split), self.screen.log.value, self.screen.against.value
-            scene = [learning_figure.scenery(picture, points_of(trainer.split), *words, zoom=self._scenes)]
+            scene = [learning_figure.static_layout(picture, points_of(trainer.split), *words, zoom=self._scenes)]
             self._fresh = False
-        self.screen.draw(*scene, histories, learning_figure.says(picture, self.screen.discrete.value))
+        self.screen.draw(*scene, histories, learning_figure.prediction_update(picture, self.screen.discrete.value))
 
     def _histories(self, trainer: Trainer) -> dict:
         """The curves so far; of the training losses only the new ones are looked at."""

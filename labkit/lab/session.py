@@ -16,15 +16,15 @@ from labkit.core.devices import adopt, thread_count
 from labkit.core.runs import Run, recipe, run_of
 from labkit.core.spec import RULES, Spec
 from labkit.core.trainer import Trainer, divergence
-from labkit.lab.background import Options, Survey
+from labkit.lab.background import LandscapeWorker, Options
 from labkit.lab.controls import LIVE, Controls
 from labkit.lab.view import FINISHED, Screen, View
 
 FRAME = 0.1  # seconds between two pictures, at least
-DEAR = 9  # training gets this many times the time that a picture took,
-RARELY = 2.0  # but no picture is further off than so many seconds
+TRAIN_TO_DRAW_RATIO = 9  # training gets this many times the time that a picture took,
+MAX_FRAME_GAP = 2.0  # but no picture is further off than so many seconds
 CHUNK = 0.03  # seconds that a chunk of training aims to take, so that a click never waits long
-LOOKING = 0.05  # of the time may go to the landscape and its drawing while training goes at full speed,
+LANDSCAPE_TIME_SHARE = 0.05  # of the time may go to the landscape and its drawing while training goes at full speed,
 LOOK = 0.3  # with at least so many seconds from the start of one look around to the next
 REPEATED = ("settle",), ("around",)  # a thousand slider moves are one command
 PINS = 6
@@ -192,7 +192,7 @@ class Lab:
             if not commands and self._may_look(time.perf_counter()):  # whoever waits for a command comes first
                 self._look_around()
             for name, *argument in commands:
-                OBEY[name](self, *argument)
+                HANDLERS[name](self, *argument)
                 self._stale = True
             if self.state == "running":
                 self._train_some()
@@ -213,7 +213,7 @@ class Lab:
         self._error, self._pace = None, 0.0
         self.trainer.finish()  # the first look at the test set, so that there is something to see
         self._chunk = 1  # steps to train at once
-        self._survey, self._glance = Survey(self.trainer, lambda: self._closing or bool(self._commands)), 0.0
+        self._survey, self._glance = LandscapeWorker(self.trainer, lambda: self._closing or bool(self._commands)), 0.0
         self.screen.lookout.places([], self.trainer.step, False)  # a place of the last run is none of this one
         if self._renderer is not None:
             self._renderer.begin()
@@ -398,7 +398,11 @@ class Lab:
             return False
         if not self._survey.due(not running) or (running and now < self._next_look and not self._survey.busy):
             return False
-        return not running or self._due(now) < 1 or self._looked + self._glance <= LOOKING * (now - self._resumed[0])
+        return (
+            not running
+            or self._due(now) < 1
+            or self._looked + self._glance <= LANDSCAPE_TIME_SHARE * (now - self._resumed[0])
+        )
 
     def _look_around(self) -> None:
         """Compute some of the landscape, and draw it where there is a better picture."""
@@ -435,7 +439,7 @@ class Lab:
         if self._renderer is not None:
             self._renderer.draw(self.trainer, at_rest=self.state != "running")
         now = time.perf_counter()
-        self._next_frame = min(max(began + FRAME, now + DEAR * (now - began)), now + RARELY)
+        self._next_frame = min(max(began + FRAME, now + TRAIN_TO_DRAW_RATIO * (now - began)), now + MAX_FRAME_GAP)
 
     def _view(self) -> View:
         trainer, spec = self.trainer, self.controls.last
@@ -458,7 +462,7 @@ class Lab:
         )
 
 
-OBEY: dict[str, Callable] = {
+HANDLERS: dict[str, Callable] = {
     "train": Lab._train,
     "pause": Lab._pause,
     "step": Lab._step,

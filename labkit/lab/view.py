@@ -10,7 +10,7 @@ import ipywidgets as widgets
 import numpy as np
 import traitlets
 
-from labkit.lab.landscape_tab import Lookout
+from labkit.lab.landscape_tab import LandscapeTab
 
 BUTTONS = {  # label → what it does
     "Train": "train until the last step, or until you pause; after a finished run, a new one",
@@ -141,7 +141,7 @@ class Screen:
         self._charts = widgets.VBox([widgets.HTML(WAIT)])
         self._compare = widgets.Output()
         self._table = widgets.HTML(NO_PINS)
-        self.lookout = Lookout(self.ask)
+        self.lookout = LandscapeTab(self.ask)
         clear = widgets.Button(description="Unpin all", tooltip="forget the pinned runs")
         clear.on_click(lambda button: self.ask("unpin"))
         self.tabs = widgets.Tab(

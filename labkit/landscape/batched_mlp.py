@@ -135,7 +135,7 @@ def _shares(model: nn.Module) -> bool:
     return any(len(list(each(remove_duplicate=False))) > len(list(each())) for each in named)
 
 
-class Stacked:
+class BatchedMLP:
     """A fully connected network at many places at once.
 
     Units stand before samples, as products with few units are up to four times quicker that way round. On a CPU

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from labkit.core import devices
-from labkit.landscape.batched_mlp import FIT_FOR_MANY, LossFn, Part, Stacked, check_targets, known, layers_of, scalar
+from labkit.landscape.batched_mlp import FIT_FOR_MANY, BatchedMLP, LossFn, Part, check_targets, known, layers_of, scalar
 from labkit.landscape.directions import Direction, check, flat, weights_of
 
 LAUNCH = 1e9  # floating-point operations at one place below which a GPU spends its time on starting kernels
 VMAP_CHUNK = 256  # places at once
 
 
-class Ground:
+class LossEvaluator:
     """What is measured at any place near a network, such as its loss.
 
     Fully connected networks (`nn.Sequential` of `nn.Linear` and elementwise activations) are evaluated many at
@@ -94,10 +94,10 @@ class Ground:
         directions: Sequence[Direction],
         parts: list[Part],
         recompute: bool,
-    ) -> "Stacked | InPlace | _Vmapped":
+    ) -> "BatchedMLP | InPlace | _Vmapped":
         """Pick the way: by the architecture, the device and a count of operations, never by a stopwatch."""
         if layers := layers_of(model, *(part.x for part in parts)):
-            return Stacked(layers, weights, directions, parts, threads)
+            return BatchedMLP(layers, weights, directions, parts, threads)
         plain = InPlace(model, directions, parts, recompute=recompute)
         if self._device.type == "cpu" or self._flops > LAUNCH or recompute:
             return plain
@@ -142,7 +142,8 @@ class Ground:
             return self._evaluator.measure(coefficients).cpu().double().numpy()
 
     def __repr__(self) -> str:
-        return f"Ground: {', '.join(self.names)} of {self.parameters:,} parameters, {self.way}, {self.chunk} at a time"
+        what = f"{', '.join(self.names)} of {self.parameters:,} parameters"
+        return f"LossEvaluator: {what}, {self.way}, {self.chunk} at a time"
 
 
 def _checked(loss_fn: LossFn, also: dict[str, LossFn]) -> dict[str, LossFn]:

@@ -16,7 +16,7 @@ from labkit.core.spec import RULES, Number, Whole
 from labkit.core.trainer import divergence
 from labkit.landscape.batched_mlp import Layer, LossFn, layers_of
 from labkit.landscape.directions import Direction, between, flat, moved, shaped, weights_of
-from labkit.landscape.evaluator import Ground
+from labkit.landscape.evaluator import LossEvaluator
 from labkit.landscape.planes import Line
 
 ODD = (nn.Tanh, nn.Identity)  # f(−z) = −f(z)
@@ -24,7 +24,7 @@ BETTER = 1e-12  # of all products: what is less is rounding, and might never end
 PLACES = 4  # on the curve, in every step of its training
 
 
-def matched(model: nn.Module, like: nn.Module) -> nn.Module:
+def align_units(model: nn.Module, like: nn.Module) -> nn.Module:
     """Return a copy of a network whose hidden units stand in the order of another's: the same function, nearer by.
 
     Weight matching (Ainsworth et al. 2023, algorithm 1): layer by layer, units are paired so that their incoming
@@ -162,7 +162,7 @@ class Curve:
         """
         t = np.linspace(0, 1, Whole("", 2, 100_000).check("points", points))
         ways = between(self.start, self.middle, self.end)
-        ground = Ground(self.start, loss_fn, x, y, ways, also=also, test=test)
+        ground = LossEvaluator(self.start, loss_fn, x, y, ways, also=also, test=test)
         return Line(t, ground.at(np.stack(_shares(t)[1:], 1)), {"parameters": ground.parameters})
 
     def __repr__(self) -> str:
@@ -176,7 +176,7 @@ def _shares(t: float | np.ndarray | Tensor) -> tuple:
     return (1 - t) ** 2, 2 * t * (1 - t), t**2
 
 
-def curve(
+def fit_bezier(
     model_a: nn.Module,
     model_b: nn.Module,
     loss_fn: LossFn,
@@ -196,7 +196,7 @@ def curve(
 
     Args:
         model_a: Where the curve starts.
-        model_b: Where it ends: of the same architecture. `matched(model_b, model_a)` shortens the way.
+        model_b: Where it ends: of the same architecture. `align_units(model_b, model_a)` shortens the way.
         loss_fn: (prediction, target) → scalar, such as `run.loss_fn`.
         x: Inputs, on the models' device.  # (N, …)
         y: Targets.
@@ -209,7 +209,7 @@ def curve(
     """
     given = {"steps": steps, "lr": lr, "seed": seed}
     steps, lr, seed = (RULES[name].check(name, value) for name, value in given.items())
-    Ground(model_a, loss_fn, x, y, between(model_a, model_b))  # refuses what does not fit
+    LossEvaluator(model_a, loss_fn, x, y, between(model_a, model_b))  # refuses what does not fit
     start, end = (flat(weights_of(model)) for model in (model_a, model_b))
     middle = ((start + end) / 2).unsqueeze(0)  # (1, P)
     rule, scratch = Optimizer("adam", middle), deepcopy(model_a)

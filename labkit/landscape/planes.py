@@ -17,7 +17,7 @@ from labkit.core.runs import progress
 from labkit.core.spec import Number, Whole
 from labkit.landscape.batched_mlp import LossFn
 from labkit.landscape.directions import Direction, Drawn, between, flat
-from labkit.landscape.evaluator import Ground
+from labkit.landscape.evaluator import LossEvaluator
 from labkit.storage import tensor_folder
 
 FIRST = 2  # the first picture of `refine` has 2² + 1 points to a side
@@ -256,7 +256,7 @@ class _Cells:
         **more: object,
     ) -> None:
         self.alpha, self.beta = _axes(span, points, window)
-        self.ground = Ground(model, loss_fn, x, y, (u, v), **more)
+        self.ground = LossEvaluator(model, loss_fn, x, y, (u, v), **more)
         self._drawn = {name: each.made for name, each in (("u", u), ("v", v)) if isinstance(each, Drawn)}
 
     def begin(self, notes: dict | None) -> Plane:
@@ -384,6 +384,6 @@ def line(
     """
     points = Whole("points on the way", 2, 1_000_001).check("points", points)
     (way,) = between(model_a, model_b)
-    ground = Ground(model_a, loss_fn, x, y, (way,), also=also, test=test, recompute=recompute)
+    ground = LossEvaluator(model_a, loss_fn, x, y, (way,), also=also, test=test, recompute=recompute)
     t = np.linspace(0, 1, points)
     return Line(t, ground.at(t[:, None]), {"parameters": ground.parameters, "length": float(flat(way).double().norm())})

@@ -10,18 +10,18 @@ from labkit.core import devices
 from labkit.core.runs import WeightPath
 from labkit.landscape.batched_mlp import LossFn, Part
 from labkit.landscape.directions import Direction, check, flat, weights_along, weights_of
-from labkit.landscape.evaluator import Ground, InPlace
+from labkit.landscape.evaluator import InPlace, LossEvaluator
 from labkit.landscape.planes import Window
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Trail:
+class Trajectory:
     """A run's weights along the way, seen on a plane.
 
     Attributes:
         steps: When the weights were kept.  # (S,)
         alpha, beta: Where they stand on the plane, each at the plane's nearest point.  # (S,)
-        off: How far off the plane they are, as a distance in weight space.  # (S,)
+        distance: How far off the plane they are, as a distance in weight space.  # (S,)
         loss: The true loss of the weights.  # (S,)
         plane_loss: The loss at their nearest point on the plane: what the picture shows there.  # (S,)
     """
@@ -29,13 +29,13 @@ class Trail:
     steps: np.ndarray
     alpha: np.ndarray
     beta: np.ndarray
-    off: np.ndarray
+    distance: np.ndarray
     loss: np.ndarray
     plane_loss: np.ndarray
 
     def __repr__(self) -> str:
         losses = f"loss {self.loss[0]:.4g} → {self.loss[-1]:.4g}"
-        return f"Trail: {len(self.steps)} points, {losses}, up to {self.off.max():.3g} off the plane"
+        return f"Trajectory: {len(self.steps)} points, {losses}, up to {self.distance.max():.3g} off the plane"
 
 
 def project(path: WeightPath, model: nn.Module, u: Direction, v: Direction) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +72,7 @@ def _nearest(points: Tensor, model: nn.Module, u: Direction, v: Direction) -> tu
 
 def trail(
     path: WeightPath, model: nn.Module, loss_fn: LossFn, x: Tensor, y: Tensor, u: Direction, v: Direction
-) -> Trail:
+) -> Trajectory:
     """Return a run's path on a plane, with what a picture of the plane cannot show: the distance off it, the true loss.
 
     Args:
@@ -88,11 +88,11 @@ def trail(
         ValueError: if the path, the data or the directions do not fit the model.
     """
     steps, off = project(path, model, u, v)
-    on_plane = Ground(model, loss_fn, x, y, (u, v)).at(steps)["loss"]
+    on_plane = LossEvaluator(model, loss_fn, x, y, (u, v)).at(steps)["loss"]
     rows = path.weights.to(next(iter(u.values())))
     with devices.threads(devices.threads_for(2 * rows.shape[1] * len(x))):
         true = InPlace(model, (), (Part(x, y, (loss_fn,)),)).measure_weights(rows)[:, 0].double().cpu().numpy()
-    return Trail(path.steps, steps[:, 0], steps[:, 1], off, true, on_plane)
+    return Trajectory(path.steps, steps[:, 0], steps[:, 1], off, true, on_plane)
 
 
 def window_around(model: nn.Module, u: Direction, v: Direction, *paths: WeightPath, margin: float = 0.2) -> Window:

@@ -8,7 +8,16 @@ from plotly.subplots import make_subplots
 
 from labkit.plots import landscape_figure, learning_figure
 from labkit.plots.landscape_figure import caption, number
-from labkit.plots.learning_figure import AGAINST, HEIGHT, Thinned, apply, blank, histories, says, scenery
+from labkit.plots.learning_figure import (
+    AGAINST,
+    HEIGHT,
+    Thinned,
+    apply,
+    blank,
+    histories,
+    prediction_update,
+    static_layout,
+)
 from labkit.plots.theme import ABOVE, DASHES, RUN_STYLES, RUNS, TEST, TRAIN, as_float32, base, loss_axis
 
 SLIDER = 100  # pixels of a time slider
@@ -20,8 +29,8 @@ def learning(run: object, *, log: bool = True, against: str = "steps") -> go.Fig
     thinned.add(run.loss)
     picture = run.picture()
     pace = run.seconds / max(1, run.steps) if against == "seconds" else 0.0
-    figure = apply(blank(), scenery(picture, run.points(), run.score_name, log, against))
-    apply(figure, says(picture))
+    figure = apply(blank(), static_layout(picture, run.points(), run.score_name, log, against))
+    apply(figure, prediction_update(picture))
     return apply(figure, histories(thinned.curve(), (run.test_step, run.test_loss), run.score, seconds_per_step=pace))
 
 
@@ -118,7 +127,7 @@ def surface(plane: object, trails: dict | None = None, *, value: str = "loss", l
 
     Args:
         plane: The ground.
-        trails: A `labkit.landscape.trajectories.Trail` under each name.
+        trails: A `labkit.landscape.trajectories.Trajectory` under each name.
         value: Which of the plane's values; paths are drawn on "loss" alone.
         log: Draw losses by powers of ten.
     """
@@ -236,7 +245,7 @@ def off_plane(trails: object) -> go.Figure:
         colour, _, symbol = RUN_STYLES[k % len(RUN_STYLES)]
         line = {"color": colour, "width": 2}
         dots = {"mode": "lines+markers", "marker": {"symbol": symbol, "size": 5}, "line": line}
-        figure.add_scatter(x=trail.steps, y=trail.off, name=name, showlegend=len(trails) > 1, **dots, row=1, col=1)
+        figure.add_scatter(x=trail.steps, y=trail.distance, name=name, showlegend=len(trails) > 1, **dots, row=1, col=1)
         dotted = {"mode": "lines", "line": line | {"dash": "dot"}}
         for what, losses, look in (("true", trail.loss, dots), ("of the plane", trail.plane_loss, dotted)):
             place = {"row": 1, "col": 2, "showlegend": False, "customdata": losses}
@@ -303,8 +312,10 @@ def signal(signals: dict[str, object]) -> go.Figure:
         colour, _, symbol = RUN_STYLES[k % len(RUN_STYLES)]
         look = {"mode": "lines+markers", "line": {"color": colour, "width": 2}, "marker": {"symbol": symbol, "size": 7}}
         hover = f"layer %{{x}}: %{{y:.3g}}<extra>{name}</extra>"
-        figure.add_scatter(x=np.arange(1, len(each.varies) + 1), y=each.varies, name=name, hovertemplate=hover, **look)
-    figure.update_xaxes(title_text="layer", dtick=1 if max(len(s.varies) for s in signals.values()) < 20 else None)
+        figure.add_scatter(
+            x=np.arange(1, len(each.variance) + 1), y=each.variance, name=name, hovertemplate=hover, **look
+        )
+    figure.update_xaxes(title_text="layer", dtick=1 if max(len(s.variance) for s in signals.values()) < 20 else None)
     title = "variance of the sums<br>over the samples"
     figure.update_yaxes(title_text=title, title_standoff=24, **loss_axis(log=True))
     said = "A line that falls by a steady factor loses the signal: deep layers see hardly any of the input."

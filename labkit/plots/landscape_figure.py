@@ -199,7 +199,7 @@ def frame(
     Args:
         kind: "3-D" or "contours", as in `blank`.
         plane: The ground.
-        trails: A `labkit.landscape.trajectories.Trail` under each name; at most as many as `blank` made room for.
+        trails: A `labkit.landscape.trajectories.Trajectory` under each name; at most as many as `blank` made room for.
         value: Which of the plane's values.
         log: Draw losses by powers of ten; an accuracy is drawn as it is.
         shared: The scale of several frames; without it, the plane's own.
@@ -208,7 +208,7 @@ def frame(
     solid = kind == "3-D"
     trails = {} if trails is None or (solid and value != "loss") else trails
     heights = shared or fitting([plane], trails.values() if solid else (), value, log)
-    reach = max((float(trail.off.max()) for trail in trails.values()), default=0.0)
+    reach = max((float(trail.distance.max()) for trail in trails.values()), default=0.0)
     with np.errstate(over="ignore"):  # a loss beyond float32 is told as infinite
         traces = {GROUND: _ground(plane, value, heights, solid), MASK: _mask(plane, value, heights, solid)}
         traces[CENTRE] = _centre(plane, value, heights, solid)
@@ -281,12 +281,12 @@ def _path(trail: object, name: str, labels: tuple, heights: Scale | None, reach:
     count = len(trail.steps)
     kept = np.unique(np.linspace(0, count - 1, min(count, PATH_POINTS)).round().astype(int))
     line = {"x": as_float32(trail.alpha[kept]), "y": as_float32(trail.beta[kept])}
-    facts = np.stack([trail.steps, trail.loss, trail.plane_loss, trail.off], 1)[kept]
+    facts = np.stack([trail.steps, trail.loss, trail.plane_loss, trail.distance], 1)[kept]
     text, side = [""] * len(kept), ["bottom center"] * len(kept)
     text[0], text[-1], side[0] = *labels, "top center"
     path = line | {"name": name, "meta": name, "text": text, "customdata": as_float32(facts)}
     if heights is None:
-        sizes = 5 + 11 * trail.off[kept] / (reach or 1)  # pixels
+        sizes = 5 + 11 * trail.distance[kept] / (reach or 1)  # pixels
         return line, path | {"textposition": side, "marker": {"size": as_float32(sizes)}}
     true, shown = heights.above(trail.loss[kept]), heights.heights(trail.plane_loss[kept])
     drops = np.stack([true, shown, np.full_like(true, np.nan)], 1).ravel()
@@ -326,13 +326,17 @@ def hides(plane: object, trails: dict) -> str:
 
 def _off(trails: dict) -> str:
     """Say how far off the plane a path is, of several the one whose end is shown most wrongly."""
-    name, trail = max(trails.items(), key=lambda each: (_wrong(each[1]), each[1].off.max()))
+    name, trail = max(trails.items(), key=lambda each: (_wrong(each[1]), each[1].distance.max()))
     path = "The path" if len(trails) == 1 else f"The path of {name}"
-    far, reach = int(trail.off.argmax()), float(trail.off.max())
+    far, reach = int(trail.distance.argmax()), float(trail.distance.max())
     if reach < 1e-6 * (1 + np.abs([trail.alpha, trail.beta]).max()):
         return f"{path} lies in this plane."
     shown = f"where the true loss is {number(trail.loss[-1])} and the picture shows {number(trail.plane_loss[-1])}"
-    end = "on this plane" if trail.off[-1] < 1e-3 * reach else f"{number(trail.off[-1])} off this plane, {shown}"
+    end = (
+        "on this plane"
+        if trail.distance[-1] < 1e-3 * reach
+        else f"{number(trail.distance[-1])} off this plane, {shown}"
+    )
     furthest = f"furthest off, by {number(reach)}, is " + ("its start" if far == 0 else f"step {trail.steps[far]:,}")
     there = f"there the true loss is {number(trail.loss[far])} where the picture shows {number(trail.plane_loss[far])}"
     return f"{path} ends {end}; {furthest}: {there}."

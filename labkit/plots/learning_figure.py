@@ -135,7 +135,7 @@ def histories(
     return {"traces": traces, "layout": {"annotations": [] if len(train[0]) else [EMPTY]}}
 
 
-def says(picture: object, discrete: bool = False) -> dict:
+def prediction_update(picture: object, discrete: bool = False) -> dict:
     """Return the frame of the moving part of what the network says, a `labkit.core.predictions.Picture`.
 
     Args:
@@ -152,7 +152,7 @@ def says(picture: object, discrete: bool = False) -> dict:
     return {"traces": {trace: {"x": as_float32(picture.x), "y": as_float32(picture.y)}}}
 
 
-def scenery(picture: object, points: object, score_name: str, log: bool, against: str, *, zoom: int = 0) -> dict:
+def static_layout(picture: object, points: object, score_name: str, log: bool, against: str, *, zoom: int = 0) -> dict:
     """Return the frame of everything that stays while a network learns: axes, data points, colours.
 
     Args:

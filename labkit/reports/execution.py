@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labkit.storage.atomic import put
+from labkit.storage import atomic
 
 PART = "labkit-part://"  # tells papermill's files on the way from others
 OURS = "labkit-report"  # tag of the cell that stands at the top
@@ -193,7 +193,7 @@ class Parts:
     def write(self, text: str, path: str) -> None:
         """Save in one move."""
         with contextlib.suppress(OSError):  # the report itself is written at the end, and complains then
-            put(Path(path.removeprefix(PART)), text)
+            atomic.write(Path(path.removeprefix(PART)), text)
 
     def pretty_path(self, path: str) -> str:
         """Name the file for a log."""

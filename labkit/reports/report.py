@@ -19,7 +19,7 @@ from pathlib import Path
 from labkit.core.spec import CSV
 from labkit.reports import parameters
 from labkit.reports.execution import OURS, TERMINATED, Execution, execute, undisturbed
-from labkit.storage.atomic import held, put, put_together
+from labkit.storage import atomic
 
 MEANT = "raises-exception"  # tag of a cell that is to fail
 RESULTS = "results"  # tag of the cell whose dict is read back
@@ -90,7 +90,7 @@ def report(
 
     Raises:
         ValueError: if a parameter is not allowed, or there is no such notebook; nothing was touched then.
-        Held: if another run holds the output.
+        OutputLocked: if another run holds the output.
     """
     source = parameters.load(Path(notebook))
     chosen = parameters.checked(source, values or {})
@@ -155,11 +155,11 @@ class Runner:
         """Run it and write both files, whatever happens on the way.
 
         Raises:
-            Held: if another run holds the output.
+            OutputLocked: if another run holds the output.
             OSError: if the files cannot be written; earlier ones are whole then.
         """
         self.notebook.parent.mkdir(parents=True, exist_ok=True)
-        with held(self.notebook):
+        with atomic.lock(self.notebook):
             began = time.perf_counter()
             self._tables = prints_of(tables_of(self.values | self._given, self.folder))
             self._done = self._execute(seconds)
@@ -199,12 +199,12 @@ class Runner:
         top = nbformat.v4.new_markdown_cell(self._top(verdict, seconds), metadata={"tags": [OURS]})
         done.cells.insert(0, top)
         if not self.single_file and not (folder / html.SCRIPT).exists():
-            put(folder / html.SCRIPT, html.get_plotlyjs())
+            atomic.write(folder / html.SCRIPT, html.get_plotlyjs())
         text = nbformat.writes(nbformat.v4.upgrade(done))
         hurry = verdict.code in (INTERRUPTED, TERMINATED)  # somebody waits for the end
         pictures, why = ([], "the run was stopped") if hurry else stills(html.figures(done))
         page = html.page(done, self.name, single_file=self.single_file, stills=pictures, no_still=why)
-        put_together({self.notebook: text, self.page: page})
+        atomic.write_together({self.notebook: text, self.page: page})
 
     def _top(self, verdict: Verdict, seconds: float) -> str:
         """What stands at the top of the report."""

@@ -19,7 +19,7 @@ from labkit.core.spec import CSV
 from labkit.reports import parameters
 from labkit.reports.execution import terminable, undisturbed
 from labkit.reports.report import FAILED, OK, Runner, fingerprint, prints_of, tables_of
-from labkit.storage.atomic import Held, held, put, put_together
+from labkit.storage import atomic
 
 PATIENCE = 20  # seconds until a scheduler that does not answer is given up
 ALONE = 180  # seconds without any worker until the rest is given up
@@ -108,14 +108,14 @@ def sweep(
     Raises:
         ValueError: if a parameter is not allowed, or there is no such notebook; nothing was touched then.
         OSError: if the cluster cannot be reached.
-        Held: if another sweep of this notebook holds the folder.
+        atomic.OutputLocked: if another sweep of this notebook holds the folder.
     """
     source = parameters.load(Path(notebook))
     chosen = [parameters.checked(source, one, here=cluster is None) for one in grid_of(values or {}, grid)]
-    return Conductor(Path(notebook), source, chosen, Path(out)).run(workers, cluster, seconds)
+    return SweepRunner(Path(notebook), source, chosen, Path(out)).run(workers, cluster, seconds)
 
 
-class Conductor:
+class SweepRunner:
     """Runs one sweep.
 
     Args:
@@ -148,13 +148,13 @@ class Conductor:
         """Execute what is missing or failed, and write the index, also where somebody stops it on the way.
 
         Raises:
-            Held: if another sweep of this notebook holds the folder.
+            atomic.OutputLocked: if another sweep of this notebook holds the folder.
             OSError: if the cluster cannot be reached, or files cannot be written.
         """
         from labkit.reports import sweep_page
 
         self.out.mkdir(parents=True, exist_ok=True)
-        with held(sweep_page.page_of(self.out, self.file.stem)), terminable():
+        with atomic.lock(sweep_page.page_of(self.out, self.file.stem)), terminable():
             self.rows = {name: self._found(name) for name in self.rows}
             missing = [name for name, row in self.rows.items() if row.status != "done"]
             try:
@@ -174,7 +174,7 @@ class Conductor:
         from labkit.reports import html
 
         if not (self.out / html.SCRIPT).exists():
-            put(self.out / html.SCRIPT, html.get_plotlyjs())
+            atomic.write(self.out / html.SCRIPT, html.get_plotlyjs())
         gpus = [] if cluster or {row.values.get("device") for row in self.rows.values()} == {"cpu"} else _gpus()
         with _client(cluster, min(len(missing), _room(workers, gpus))) as (client, threads):
             jobs = {name: self._job(name, seconds, threads, gpus) for name in missing}
@@ -205,9 +205,9 @@ class Conductor:
         reason = came.get("lost") or came.get("missed")
         try:
             if not reason:
-                with held(runner.notebook):
-                    put_together({runner.notebook: came["notebook"], runner.page: came["page"]})
-        except Held as error:
+                with atomic.lock(runner.notebook):
+                    atomic.write_together({runner.notebook: came["notebook"], runner.page: came["page"]})
+        except atomic.OutputLocked as error:
             reason = str(error)
         except OSError as error:
             reason = f"{runner.notebook} was not written: {error.strerror}. Make room, and run the same command again."

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labkit.reports.html import SCRIPT, STYLE
-from labkit.storage.atomic import put
+from labkit.storage import atomic
 
 LONGEST = 12  # values of a list in the results that get a column of their own
 FIRST = ("run", "status")
@@ -59,8 +59,8 @@ def write(folder: Path, stem: str, rows: Sequence) -> tuple[Path, Path]:
     """Write `stem.index.html` and `stem.csv`, and return their paths."""
     chosen, names, records = columns(rows)
     page, table = page_of(folder, stem), folder / f"{stem}.csv"
-    put(table, as_csv(chosen, names, records))
-    put(page, as_page(stem, chosen, names, records))
+    atomic.write(table, as_csv(chosen, names, records))
+    atomic.write(page, as_page(stem, chosen, names, records))
     return page, table
 
 

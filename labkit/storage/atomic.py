@@ -8,20 +8,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
-class Held(RuntimeError):
+class OutputLocked(RuntimeError):
     """Another process holds the output."""
 
 
-def put(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     """Write a file whole or not at all.
 
     Raises:
         OSError: if there is no room, or no right to; an earlier file of that name is whole then.
     """
-    put_together({path: text})
+    write_together({path: text})
 
 
-def put_together(texts: Mapping[Path, str]) -> None:
+def write_together(texts: Mapping[Path, str]) -> None:
     """Write files that belong together: all of them are on the disk before the first is moved into its place.
 
     Raises:
@@ -45,11 +45,11 @@ def put_together(texts: Mapping[Path, str]) -> None:
 
 
 @contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
+def lock(path: Path) -> Iterator[None]:
     """Hold an output while it is made; the hold ends with the process, however that ends.
 
     Raises:
-        Held: if another process holds it, naming that one.
+        OutputLocked: if another process holds it, naming that one.
     """
     from filelock import FileLock, Timeout
 
@@ -59,7 +59,7 @@ def held(path: Path) -> Iterator[None]:
         hold.acquire()
     except Timeout:
         who = holder.read_text(encoding="utf-8") if holder.exists() else "another run"
-        raise Held(f"{path} is being written by {who}. Wait for it, or choose another folder.") from None
+        raise OutputLocked(f"{path} is being written by {who}. Wait for it, or choose another folder.") from None
     try:
         holder.write_text(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}", encoding="utf-8")
         yield

@@ -20,8 +20,8 @@ def test_it_is_what_a_loop_over_the_layers_gives():
         sums = [first, model[2](first.relu())]
     for k, each in enumerate(sums):
         assert seen.square[k] == pytest.approx(float(each.square().mean()), rel=1e-5)
-        assert seen.varies[k] == pytest.approx(float(each.var(0).mean()), rel=1e-5)
-        assert seen.off[k] == (each <= 0).all(0).float().mean()
+        assert seen.variance[k] == pytest.approx(float(each.var(0).mean()), rel=1e-5)
+        assert seen.dead_fraction[k] == (each <= 0).all(0).float().mean()
     assert not any(module._forward_hooks for module in model.modules())
 
 
@@ -31,13 +31,13 @@ def test_a_unit_that_no_sample_switches_on_is_off_and_a_bias_does_not_vary():
         model.weight.zero_()
         model.bias.copy_(torch.tensor([-1.0, 2.0]))
     seen = labkit.signal(model, X)
-    assert (seen.square[0], seen.varies[0], seen.off[0]) == (2.5, 0, 0.5)
+    assert (seen.square[0], seen.variance[0], seen.dead_fraction[0]) == (2.5, 0, 0.5)
     assert "1 layers" in repr(seen)
 
 
 def test_residual_networks_of_the_lab_have_a_signal_in_every_layer():
     run = labkit.train(Spec(samples=60, width=6, depth=4, batch_size=16, steps=3, residual=True))
-    assert len(labkit.signal(run.initial_model(), run.data.x_train).varies) == 5
+    assert len(labkit.signal(run.initial_model(), run.data.x_train).variance) == 5
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_the_chart_has_a_line_for_each_and_a_log_axis():
     seen = labkit.signal(nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3)), X)
     figure = charts.signal({"one": seen, "two": seen})
     assert [trace.name for trace in figure.data] == ["one", "two"] and figure.layout.yaxis.type == "log"
-    assert list(figure.data[0].y) == list(seen.varies)
+    assert list(figure.data[0].y) == list(seen.variance)

@@ -13,8 +13,7 @@ from torch import nn
 import labkit
 from labkit.core import checkpoints
 from labkit.core.trainer import Trainer
-from labkit.storage import tensor_folder
-from labkit.storage.atomic import Held
+from labkit.storage import atomic, tensor_folder
 
 
 @pytest.fixture
@@ -103,7 +102,10 @@ def test_another_model_of_ones_own_is_another_training(often, tmp_path):
 
 def test_two_processes_do_not_train_the_same(often, tmp_path):
     spec = labkit.Spec(steps=100, device="cpu")
-    with checkpoints.kept(tmp_path, Trainer(spec)), pytest.raises(Held, match="is being written by process"):
+    with (
+        checkpoints.checkpointing(tmp_path, Trainer(spec)),
+        pytest.raises(atomic.OutputLocked, match="is being written by process"),
+    ):
         labkit.train(spec, checkpoint=tmp_path)
 
 

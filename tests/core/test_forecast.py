@@ -5,7 +5,7 @@ import pytest
 
 import labkit
 from labkit.core import forecast
-from labkit.core.forecast import Clock, Law, calibrate, fit_law
+from labkit.core.forecast import Law, StepTimeModel, calibrate, fit_law
 from labkit.core.spec import Spec
 
 SPEC = Spec(dataset="teacher", inputs=8, samples=2000, loss="mse", depth=1, activation="relu", steps=400, device="cpu")
@@ -103,7 +103,7 @@ def test_a_clock_finds_the_line_through_what_was_timed(monkeypatch):
     new = SPEC.but(width=1024, steps=1000)
     assert clock.pace(new) == pytest.approx(5e-5 + 2e-11 * labkit.cost(new).flops_step)
     assert clock.seconds(new) == pytest.approx(0.2 + 1000 * clock.pace(new))
-    assert repr(clock) == "Clock: 50 µs a step and 50 GFLOP/s beyond that"
+    assert repr(clock) == "StepTimeModel: 50 µs a step and 50 GFLOP/s beyond that"
 
 
 def test_a_clock_of_one_s_own_table_knows_its_widths(tmp_path):
@@ -129,4 +129,4 @@ def test_seconds_are_foretold_within_a_factor():
     clock = calibrate([SPEC.but(width=width) for width in (16, 64, 256)])
     new = SPEC.but(width=128)
     seconds = labkit.train(new).seconds
-    assert isinstance(clock, Clock) and seconds / 4 < clock.seconds(new) < 4 * seconds
+    assert isinstance(clock, StepTimeModel) and seconds / 4 < clock.seconds(new) < 4 * seconds

@@ -46,17 +46,17 @@ def test_the_picture_follows_from_the_data(choices, kind):
 
 def test_a_map_has_input_1_along_its_rows_and_input_2_up_its_columns():
     split = own(2, lambda x: x[:, 0] + 10 * x[:, 1])
-    rising = predictions.look(split, lambda x: x[:, :1], points=30)
+    rising = predictions.for_plot(split, lambda x: x[:, :1], points=30)
     assert rising.z.shape == (30, 30) and (np.diff(rising.z, axis=1) > 0).all()
     assert np.allclose(np.diff(rising.z, axis=0), 0, atol=1e-4)
-    upward = predictions.look(split, lambda x: x[:, 1:], points=30)
+    upward = predictions.for_plot(split, lambda x: x[:, 1:], points=30)
     assert (np.diff(upward.z, axis=0) > 0).all() and np.allclose(np.diff(upward.z, axis=1), 0, atol=1e-3)
     assert (np.diff(rising.x) > 0).all() and (np.diff(rising.y) > 0).all()
 
 
 def test_a_map_covers_the_data_with_a_margin_in_raw_units():
     split = own(2, lambda x: x[:, 0])
-    picture, points = predictions.look(split, lambda x: x[:, :1]), predictions.points_of(split)
+    picture, points = predictions.for_plot(split, lambda x: x[:, :1]), predictions.points_of(split)
     for axis, values in ((picture.x, points.x), (picture.y, points.y)):
         extent = np.ptp(values)
         assert axis[0] == pytest.approx(values.min() - 0.08 * extent, rel=1e-3)
@@ -86,9 +86,9 @@ def test_a_map_of_two_classes_is_the_probability_of_class_1_minus_that_of_class_
 
 def test_a_map_of_one_output_is_its_answer_between_minus_1_and_1():
     split = load_data(QUICK.but(loss="mse"))
-    picture = predictions.look(split, lambda x: 5 * x[:, :1])
+    picture = predictions.for_plot(split, lambda x: 5 * x[:, :1])
     assert picture.z.min() == -1 and picture.z.max() == 1 and (picture.centre, picture.reach) == (0, 1)
-    inside = predictions.look(split, lambda x: 0.1 * x[:, :1])
+    inside = predictions.for_plot(split, lambda x: 0.1 * x[:, :1])
     assert np.allclose(
         inside.z, 0.1 * split.scale(torch.as_tensor([[v, 0] for v in inside.x]))[:, 0].numpy(), atol=1e-6
     )
@@ -129,7 +129,7 @@ def test_a_curve_is_what_predict_says_along_the_input():
 
 def test_a_confusion_matrix_has_the_truth_in_its_rows():
     split = load_data(QUICK.but(dataset="digits"))
-    always_3 = predictions.look(split, lambda x: torch.eye(10)[[3]].expand(len(x), 10))
+    always_3 = predictions.for_plot(split, lambda x: torch.eye(10)[[3]].expand(len(x), 10))
     counts = torch.bincount(split.y_test, minlength=10).numpy()
     assert np.array_equal(always_3.z[:, 3], counts) and always_3.z.sum() == len(split.x_test)
     assert always_3.labels == tuple("0123456789")

@@ -16,7 +16,7 @@ from labkit.core import trainer as trainer_module
 from labkit.core.costs import cost
 from labkit.core.data import STREAMS
 from labkit.core.spec import DATASETS, LOSSES, OPTIMIZERS, Spec
-from labkit.core.trainer import DoesNotFit, Order, Trainer, next_evaluation, same_ensemble
+from labkit.core.trainer import BatchSampler, DoesNotFit, Trainer, next_evaluation, same_ensemble
 
 SMALL = Spec(samples=100, width=8, depth=2, batch_size=16, steps=300)
 BLOWS_UP = Spec(dataset="plane", loss="mse", depth=0, optimizer="sgd", samples=100, batch_size=16, steps=300)
@@ -111,7 +111,7 @@ def test_the_seed_drives_data_weights_and_order_apart():
 
 
 def test_every_epoch_sees_every_sample_once():
-    order = Order(seed=5, samples=30)
+    order = BatchSampler(seed=5, samples=30)
     taken = torch.cat([order.take(many) for many in (7, 7, 7, 7, 100, 1, 51)]).view(-1, 30)
     assert torch.equal(taken.sort(1).values, torch.arange(30).expand(6, -1))
     assert not torch.equal(taken[0], taken[1])
@@ -136,7 +136,7 @@ def plain_loop(spec):
     """The losses of an ordinary PyTorch training loop on the same start, data and batches."""
     run = labkit.train(spec.but(steps=1))
     data, model = run.data, run.initial_model()
-    optimizer, order = torch_optimizer(spec, model), Order(spec.seed, len(data.x_train))
+    optimizer, order = torch_optimizer(spec, model), BatchSampler(spec.seed, len(data.x_train))
     losses = []
     with devices.threads(1):
         for _ in range(spec.steps):

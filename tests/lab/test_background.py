@@ -6,7 +6,7 @@ import torch
 
 from labkit.core.spec import Spec
 from labkit.core.trainer import Trainer
-from labkit.lab.background import KEPT, POINTS, POINTS_RUNNING, Options, Survey
+from labkit.lab.background import KEPT, POINTS, POINTS_RUNNING, LandscapeWorker, Options
 
 SPEC = Spec(samples=100, width=6, depth=2, batch_size=16, steps=400, lr=0.03)
 
@@ -18,7 +18,7 @@ def patient():
 def trained(steps=200, every=10, spec=SPEC, **more):
     """A survey of a trainer that was watched while it trained."""
     trainer = Trainer(spec)
-    survey = Survey(trainer, more.get("interrupted", patient))
+    survey = LandscapeWorker(trainer, more.get("interrupted", patient))
     for _ in range(0, steps, every):
         trainer.advance(every)
         survey.keep()
@@ -82,7 +82,7 @@ def test_the_path_ends_at_the_centre_and_its_true_losses_are_those_of_training()
     survey.look(Options("path"))
     sight = sights(survey)[-1]
     trail = sight.trail
-    assert (trail.alpha[-1], trail.beta[-1], trail.off[-1]) == pytest.approx((0, 0, 0), abs=1e-4)
+    assert (trail.alpha[-1], trail.beta[-1], trail.distance[-1]) == pytest.approx((0, 0, 0), abs=1e-4)
     assert (
         trail.loss[-1]
         == pytest.approx(trail.plane_loss[-1], rel=1e-4)
@@ -94,7 +94,7 @@ def test_the_path_ends_at_the_centre_and_its_true_losses_are_those_of_training()
 
 
 def test_before_there_is_a_path_its_directions_are_random_and_the_note_says_so():
-    survey = Survey(Trainer(SPEC), patient)
+    survey = LandscapeWorker(Trainer(SPEC), patient)
     survey.look(Options("path"))
     sight = sights(survey)[-1]
     assert "press Train" in sight.note and "random" in sight.plane.facts["axes"]["u"]
@@ -150,7 +150,7 @@ def test_while_training_a_slow_search_is_not_repeated(monkeypatch):
 
 
 def test_training_is_the_same_with_and_without_somebody_looking():
-    survey = Survey(Trainer(SPEC), patient)
+    survey = LandscapeWorker(Trainer(SPEC), patient)
     for k in range(20):
         survey.trainer.advance(20)
         survey.keep()

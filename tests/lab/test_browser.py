@@ -214,7 +214,7 @@ def test_the_lab_fits_a_window_of_a_thousand_pixels(small, page):
     assert page.locator(".labkit-figure").first.bounding_box()["width"] > 400
 
 
-class Ground:
+class LandscapeScreen:
     """The open Landscape tab."""
 
     def __init__(self, lab):
@@ -242,7 +242,7 @@ class Ground:
 
 def test_a_person_looks_at_the_ground_while_training_and_goes_back_in_time(small, page):
     page.errors.clear()  # of outputs that an earlier test saved with the notebook: their widgets are gone
-    lab, ground = small, Ground(small)
+    lab, ground = small, LandscapeScreen(small)
     for label, word in (("path (PCA)", "path"), ("Hessian", "eigenvector"), ("random", "random")):
         page.locator(".labkit-right select").nth(1).select_option(label=label)
         lab.until(lambda word=word: word in ground.title())
@@ -275,10 +275,10 @@ def test_a_person_looks_at_the_ground_while_training_and_goes_back_in_time(small
 
 def test_a_reloaded_page_shows_the_ground_again(small, page):
     page.errors.clear()  # of outputs that an earlier test saved with the notebook: their widgets are gone
-    lab, ground = small, Ground(small)
+    lab, ground = small, LandscapeScreen(small)
     page.wait_for_timeout(1500)
     seen = ground.losses()
     save_and_reload(page, lab)
-    ground = Ground(lab)
+    ground = LandscapeScreen(lab)
     lab.until(lambda: ground.losses() == seen)
     assert page.errors == []

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from test_browser import Ground, open_and_run_all, opened
+from test_browser import LandscapeScreen, open_and_run_all, opened
 
 pytestmark = pytest.mark.browser
 
@@ -305,7 +305,7 @@ SHARES = r"a change of ([+-]\d+\.\d) from .* integrated gradients ([+-]\d+\.\d),
 def test_a_person_turns_the_ground_of_a_notebook_on_landscapes(page, jupyter):
     lab = opened(page, jupyter, "05_loss_landscapes.ipynb")
     page.wait_for_function(NOTHING_WAITS, timeout=300_000)
-    ground = Ground(lab)
+    ground = LandscapeScreen(lab)
     assert "random" in ground.title()
     still = ground.losses()
     page.locator(".labkit-right select").nth(1).select_option(label="Hessian")

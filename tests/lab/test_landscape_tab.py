@@ -9,7 +9,7 @@ import pytest
 import labkit
 from labkit.core.spec import Spec
 from labkit.lab import session
-from labkit.lab.background import POINTS, Survey
+from labkit.lab.background import POINTS, LandscapeWorker
 from labkit.lab.view import TABS
 from labkit.plots import landscape_figure
 
@@ -65,8 +65,8 @@ def test_opening_the_tab_shows_the_ground_around_the_first_weights(lab):
 def test_while_training_nothing_is_computed_with_the_tab_closed_and_at_rest_one_picture_is(lab, monkeypatch):
     settled(lab)
     turn(lab, "Learning")
-    looks, advance, shown = [], Survey.advance, drawn(lab)["frame"]
-    monkeypatch.setattr(Survey, "advance", lambda *of: looks.append(lab.state) or advance(*of))
+    looks, advance, shown = [], LandscapeWorker.advance, drawn(lab)["frame"]
+    monkeypatch.setattr(LandscapeWorker, "advance", lambda *of: looks.append(lab.state) or advance(*of))
     click(lab, "Train")
     lab.result()
     until(lambda: not lab._survey.blank(True))
@@ -165,7 +165,7 @@ def test_other_directions_are_drawn_with_their_names(lab, directions):
 
 def test_map_or_relief_and_the_scale_change_the_drawing_and_nothing_is_computed_again(lab, monkeypatch):
     plane = settled(lab).plane
-    monkeypatch.setattr(Survey, "advance", None)  # calling it would fail
+    monkeypatch.setattr(LandscapeWorker, "advance", None)  # calling it would fail
     lab.screen.lookout.kind.value = "3-D"
     until(lambda: drawn(lab)["kind"] == "3-D")
     lab.screen.lookout.log.value = False
@@ -183,7 +183,7 @@ def test_a_new_seed_draws_other_directions(lab):
 
 def test_an_error_while_looking_reaches_the_person(lab, monkeypatch):
     settled(lab)
-    monkeypatch.setattr(Survey, "_look_around", lambda survey, at_rest: 1 / 0)
+    monkeypatch.setattr(LandscapeWorker, "_look_around", lambda survey, at_rest: 1 / 0)
     lab.screen.lookout.span.value = 2.0
     until(lambda: lab.state == "failed")
     assert "ZeroDivisionError" in lab.screen.status.value
@@ -218,5 +218,5 @@ def test_looking_takes_at_most_its_share_of_the_time(lab):
     until(lambda: lab.trainer.step > 50_000)
     elapsed = time.perf_counter() - lab._resumed[0]
     dearest = 0.2  # seconds: one chunk or one drawing on a slow machine
-    assert 0 < lab._looked <= session.LOOKING * elapsed + dearest
+    assert 0 < lab._looked <= session.LANDSCAPE_TIME_SHARE * elapsed + dearest
     click(lab, "Stop")

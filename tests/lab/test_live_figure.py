@@ -68,9 +68,9 @@ def frames_of(run, log=True, against="steps", until=None):
     thinned = learning_figure.Thinned()
     thinned.add(run.loss[:until])
     picture = run.picture(20)
-    scene = learning_figure.scenery(picture, run.points(), run.score_name, log, against)
+    scene = learning_figure.static_layout(picture, run.points(), run.score_name, log, against)
     moving = learning_figure.histories(thinned.curve(), (run.test_step, run.test_loss), run.score)
-    return [scene, moving, learning_figure.says(picture)]
+    return [scene, moving, learning_figure.prediction_update(picture)]
 
 
 def merged(*parts):

@@ -13,7 +13,7 @@ from labkit.core import devices
 from labkit.core.losses import Loss
 from labkit.core.network import Residual
 from labkit.landscape.directions import between, flat, weights_of
-from labkit.landscape.mode_connectivity import curve, matched, mean_loss
+from labkit.landscape.mode_connectivity import align_units, fit_bezier, mean_loss
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "linear": nn.Identity}
 
@@ -79,7 +79,7 @@ def ends(pair):
 
 @pytest.fixture(scope="module")
 def bent(ends):
-    return curve(*ends)
+    return fit_bezier(*ends)
 
 
 # Matching
@@ -90,7 +90,7 @@ def bent(ends):
 def test_a_matched_network_is_the_same_function(activation, dtype, error):
     model, like = (network(3, 12, 9, 7, 2, activation=activation, seed=seed, dtype=dtype) for seed in (0, 1))
     x, _ = data(3, 2, dtype=dtype)
-    found = matched(model, like)
+    found = align_units(model, like)
     assert not same(found, model)
     assert (found(x) - model(x)).abs().max() <= error * model(x).abs().max()
 
@@ -102,7 +102,7 @@ def test_units_in_another_order_and_sign_are_found_again(activation, signs, bias
         like = network(2, 16, 16, 8, 2, activation=activation, seed=seed, bias=bias)
         model = shuffled(like, signs=signs)
         assert not same(model, like)
-        assert same(matched(model, like), like)
+        assert same(align_units(model, like), like)
 
 
 def test_one_hidden_layer_comes_as_near_as_any_order_and_signs_can():
@@ -118,7 +118,7 @@ def test_one_hidden_layer_comes_as_near_as_any_order_and_signs_can():
         return distance(other, like)
 
     every = itertools.product(itertools.permutations(range(4)), itertools.product([-1, 1], repeat=4))
-    assert distance(matched(model, like), like) == pytest.approx(min(itertools.starmap(moved, every)), rel=1e-12)
+    assert distance(align_units(model, like), like) == pytest.approx(min(itertools.starmap(moved, every)), rel=1e-12)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
@@ -130,34 +130,34 @@ def test_the_distance_never_grows(activation):
             for k, parameter in enumerate(near.parameters()):
                 parameter += 0.3 * seeded(lambda p=parameter: torch.randn(p.shape), 100 * seed + k)
         far = network(2, 8, 8, 8, 2, activation=activation, seed=100 + seed)
-        assert distance(matched(near, like), like) <= distance(near, like) * (1 + 1e-6)
-        assert distance(matched(far, like), like) < distance(far, like)
+        assert distance(align_units(near, like), like) <= distance(near, like) * (1 + 1e-6)
+        assert distance(align_units(far, like), like) < distance(far, like)
 
 
 def test_what_is_matched_stays_as_it_is():
     for seed in range(8):
         like = network(2, 16, 16, 16, 2, seed=seed)
-        found = matched(network(2, 16, 16, 16, 2, seed=100 + seed), like)
-        assert same(matched(found, like), found)
+        found = align_units(network(2, 16, 16, 16, 2, seed=100 + seed), like)
+        assert same(align_units(found, like), found)
 
 
 def test_matching_leaves_both_models_as_they_are():
     model, like = network(2, 8, 8, 1).eval(), network(2, 8, 8, 1, seed=1)
     model[0].weight.requires_grad_(False)
     before = copy.deepcopy((model, like))
-    found = matched(model, like)
+    found = align_units(model, like)
     assert same(model, before[0]) and same(like, before[1])
     assert not found.training and not found[0].weight.requires_grad and found[0].bias.requires_grad
 
 
 def test_without_hidden_units_there_is_nothing_to_match():
     model = network(3, 2)
-    assert same(matched(model, network(3, 2, seed=1)), model)
+    assert same(align_units(model, network(3, 2, seed=1)), model)
 
 
 def test_matching_lowers_the_straight_line_between_trained_networks(ends):
     a, b, *rest = ends
-    assert labkit.line(a, matched(b, a), *rest).barrier < 0.1 * labkit.line(a, b, *rest).barrier
+    assert labkit.line(a, align_units(b, a), *rest).barrier < 0.1 * labkit.line(a, b, *rest).barrier
 
 
 def conv():
@@ -191,7 +191,7 @@ def broken():
 )
 def test_what_cannot_be_matched_is_refused(model, like, said):
     with pytest.raises(ValueError, match=said):
-        matched(model, like)
+        align_units(model, like)
 
 
 # The curve
@@ -212,7 +212,7 @@ def test_the_middle_point_finds_the_one_minimum_of_a_linear_network():
     """Of a quadratic loss: ∫ 2t(1 − t)·(φ(t) − w) dt = a/10 + 2c/15 + b/10 − w/3 = 0."""
     a, b = (network(2, 1, seed=seed, dtype=torch.float64) for seed in (0, 1))
     x, y = data(2, 1, dtype=torch.float64)
-    bent = curve(a, b, Loss("mse"), x, y, steps=2000, lr=0.001)
+    bent = fit_bezier(a, b, Loss("mse"), x, y, steps=2000, lr=0.001)
     columns = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1)
     best = torch.linalg.lstsq(columns, y).solution[:, 0]
     start, middle, end = (flat(weights_of(model)) for model in (a, bent.middle, b))
@@ -241,7 +241,7 @@ def test_the_line_along_the_curve_is_the_loss_of_its_models():
     a, b = (network(2, 5, 4, 2, seed=seed, dtype=torch.float64) for seed in (0, 1))
     x, y = data(2, 2, dtype=torch.float64)
     other = data(2, 2, seed=3, dtype=torch.float64)
-    bent = curve(a, b, Loss("mse"), x, y, steps=20)
+    bent = fit_bezier(a, b, Loss("mse"), x, y, steps=20)
     line = bent.line(Loss("mse"), x, y, points=7, also={"huber": Loss("huber")}, test=other)
     assert list(line.values) == ["loss", "huber", "test loss", "test huber"]
     np.testing.assert_array_equal(line.t, np.linspace(0, 1, 7))
@@ -278,14 +278,14 @@ def test_the_models_and_the_random_state_are_left_as_they_are():
     before, state = copy.deepcopy((a, b)), torch.get_rng_state()
     x, y = data(2, 1)
     with torch.no_grad():
-        one, two = (seeded(lambda: curve(a, b, Loss("mse"), x, y, steps=30, seed=4), k) for k in range(2))
-        curve(a, b, Loss("mse"), x, y, steps=2)
+        one, two = (seeded(lambda: fit_bezier(a, b, Loss("mse"), x, y, steps=30, seed=4), k) for k in range(2))
+        fit_bezier(a, b, Loss("mse"), x, y, steps=2)
     assert torch.equal(torch.get_rng_state(), state)
     assert same(a, before[0]) and same(b, before[1]) and a.training
     assert all(parameter.grad is None for parameter in a.parameters()) and not a[0].weight.requires_grad
     np.testing.assert_array_equal(one.losses, two.losses)
     assert same(one.middle, two.middle)
-    assert not np.array_equal(curve(a, b, Loss("mse"), x, y, steps=30, seed=5).losses, one.losses)
+    assert not np.array_equal(fit_bezier(a, b, Loss("mse"), x, y, steps=30, seed=5).losses, one.losses)
     assert np.isfinite(one.line(Loss("mse"), x, y, points=5).loss).all()
     assert same(a, before[0]) and torch.equal(torch.get_rng_state(), state)
 
@@ -293,14 +293,14 @@ def test_the_models_and_the_random_state_are_left_as_they_are():
 def test_a_residual_network_bends_too():
     a, b = seeded(residual, 0), seeded(residual, 1)
     x, y = data(4, 1)
-    bent = curve(a, b, Loss("mse"), x, y, steps=100)
+    bent = fit_bezier(a, b, Loss("mse"), x, y, steps=100)
     assert bent.line(Loss("mse"), x, y).loss.mean() < labkit.line(a, b, Loss("mse"), x, y).loss.mean()
 
 
 def test_a_divergence_says_so():
     a, b = network(2, 4, 1), network(2, 4, 1, seed=1)
     with pytest.raises(ValueError, match=r"the curve diverged at step 1, last finite loss .*; try a smaller lr\.$"):
-        curve(a, b, Loss("mse"), *data(2, 1), lr=1e20)
+        fit_bezier(a, b, Loss("mse"), *data(2, 1), lr=1e20)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_a_divergence_says_so():
 )
 def test_what_cannot_be_bent_is_refused(other, changes, said):
     with pytest.raises(ValueError, match=said):
-        curve(network(2, 4, 1), other, Loss("mse"), *data(2, 1), **changes)
+        fit_bezier(network(2, 4, 1), other, Loss("mse"), *data(2, 1), **changes)
 
 
 def test_points_off_the_curve_and_too_few_are_refused(ends, bent):

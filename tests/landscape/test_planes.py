@@ -19,9 +19,9 @@ from labkit.core import devices
 from labkit.core.losses import Loss
 from labkit.core.network import Residual
 from labkit.landscape import evaluator, planes
-from labkit.landscape.batched_mlp import Part, Stacked
+from labkit.landscape.batched_mlp import BatchedMLP, Part
 from labkit.landscape.directions import flat, shaped, weights_of
-from labkit.landscape.evaluator import Ground, InPlace, _Vmapped
+from labkit.landscape.evaluator import InPlace, LossEvaluator, _Vmapped
 
 SPEC = labkit.Spec(samples=80, width=8, depth=3, steps=60, lr=0.02)
 CORNERS = ((-1.0, 0.5), (0.0, 2.0))
@@ -288,9 +288,9 @@ def test_the_centre_is_the_training_loss():
 def ways(model, loss_fn, x, y, u, v, **more):
     """The same network stacked, in place and by vmap: what each measures at some places."""
     steps = torch.tensor(list(itertools.product((-1, 0, 0.3, 1), (-0.5, 0, 2))), dtype=torch.float64)
-    inner = Ground(model, loss_fn, x, y, (u, v), **more)
+    inner = LossEvaluator(model, loss_fn, x, y, (u, v), **more)
     outer, *directions = wrapped(model, u, v)
-    one = Ground(outer, loss_fn, x, y, directions, **more)
+    one = LossEvaluator(outer, loss_fn, x, y, directions, **more)
     parts = [Part(x, y, (loss_fn, *more.get("also", {}).values()))]
     parts += [Part(*more["test"], parts[0].measures)] if "test" in more else []
     many = _Vmapped(InPlace(outer, directions, parts), weights_of(outer), directions, parts)
@@ -861,16 +861,16 @@ def test_r_squared_is_measured():
 
 def in_chunks(monkeypatch, places):
     """Let every ground measure so many places at once."""
-    begin = Ground.__init__
+    begin = LossEvaluator.__init__
 
     def smaller(self, *arguments, **more):
         begin(self, *arguments, **more)
         self.chunk = places
 
-    monkeypatch.setattr(Ground, "__init__", smaller)
+    monkeypatch.setattr(LossEvaluator, "__init__", smaller)
 
 
-def scarce(monkeypatch, most, kind=Stacked):
+def scarce(monkeypatch, most, kind=BatchedMLP):
     """Let an evaluator run out of memory above some places at once; return how many it is asked for."""
     asked, measure = [], kind.measure
 
@@ -884,7 +884,7 @@ def scarce(monkeypatch, most, kind=Stacked):
     return asked
 
 
-@pytest.mark.parametrize(("kind", "inside"), [(Stacked, lambda *parts: parts), (InPlace, wrapped)])
+@pytest.mark.parametrize(("kind", "inside"), [(BatchedMLP, lambda *parts: parts), (InPlace, wrapped)])
 def test_chunks_are_halved_until_they_fit(monkeypatch, kind, inside):
     model, loss_fn, x, y, u, v = scene()
     model, u, v = inside(model, u, v)
@@ -898,7 +898,7 @@ def test_chunks_are_halved_until_they_fit(monkeypatch, kind, inside):
 
 def test_memory_that_is_too_small_for_one_place_is_reported(monkeypatch, untouched):
     model, loss_fn, x, y, u, v = scene()
-    here = Ground(untouched(model), loss_fn, x, y, (u, v))
+    here = LossEvaluator(untouched(model), loss_fn, x, y, (u, v))
     here.chunk = 6
     asked = scarce(monkeypatch, 0)
     with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
@@ -920,7 +920,7 @@ def test_buffers_of_all_threads_fit_the_free_memory_of_a_cpu(monkeypatch, free):
     monkeypatch.setattr(devices, "free_bytes", lambda device: free)
     monkeypatch.setattr(devices, "WORK_PER_THREAD", 1)
     with devices.threads(2):
-        here = Ground(model, loss_fn, x, y, (u, v))
+        here = LossEvaluator(model, loss_fn, x, y, (u, v))
     evaluator, units = here._evaluator, sum(layer.out_features for layer in model if isinstance(layer, nn.Linear))
     place = 8 * (sum(layer.numel() for layer in list(model.parameters())[2::2]) + len(x) * units)
     assert evaluator._workers * evaluator._tile * place <= max(free / 2, place)
@@ -1412,8 +1412,8 @@ def test_a_loss_that_fails_says_so_itself():
 
 def test_one_sentence_says_what_a_ground_is():
     model, loss_fn, x, y, u, v = scene()
-    said = repr(Ground(model, loss_fn, x, y, (u, v), test=(x, y)))
-    assert said.startswith("Ground: loss, test loss of 59 parameters, stacked, ") and said.endswith(" at a time")
+    said = repr(LossEvaluator(model, loss_fn, x, y, (u, v), test=(x, y)))
+    assert said.startswith("LossEvaluator: loss, test loss of 59 parameters, stacked, ") and said.endswith(" at a time")
 
 
 def test_a_ground_takes_any_number_of_directions():
@@ -1421,9 +1421,9 @@ def test_a_ground_takes_any_number_of_directions():
     for inside in (lambda *parts: parts, wrapped):
         here, one, two = inside(model, u, v)
         expected = labkit.plane(here, loss_fn, x, y, one, two, window=CORNERS, points=3).loss
-        along = Ground(here, loss_fn, x, y, (one,)).at(np.array([[-1.0], [0.5]]))["loss"]
+        along = LossEvaluator(here, loss_fn, x, y, (one,)).at(np.array([[-1.0], [0.5]]))["loss"]
         np.testing.assert_allclose(along, expected[0, ::2], rtol=1e-13)
-        bent = Ground(here, loss_fn, x, y, (one, two, one)).at(np.array([[-0.5, 2.0, 1.0]]))["loss"]
+        bent = LossEvaluator(here, loss_fn, x, y, (one, two, one)).at(np.array([[-0.5, 2.0, 1.0]]))["loss"]
         np.testing.assert_allclose(bent, expected[2, 2], rtol=1e-13)
 
 

@@ -126,7 +126,7 @@ def test_the_loss_on_the_plane_is_what_the_plane_shows_there(run):
         _, loss_fn, x, y = given(run)
         found = labkit.trail(run.path, model, loss_fn, x, y, u, v)
         steps, off = project(run.path, model, u, v)
-        assert np.array_equal(np.c_[found.alpha, found.beta], steps) and np.array_equal(found.off, off)
+        assert np.array_equal(np.c_[found.alpha, found.beta], steps) and np.array_equal(found.distance, off)
         columns, centre = vectors(model, u, v)
         exact = copy.deepcopy(model).double()
         for (a, b), loss in zip(steps, found.plane_loss, strict=True):
@@ -138,7 +138,7 @@ def test_the_two_losses_differ_where_the_path_is_off_the_plane_and_only_there(ru
     model, loss_fn, x, y = given(run)
     ends = labkit.between(model, run.initial_model(), moved(model, run.path.weights[5]))
     found = labkit.trail(run.path, model, loss_fn, x, y, *ends)
-    on = found.off < 1e-5
+    on = found.distance < 1e-5
     assert on[[0, 5, -1]].all() and on.sum() == 3  # three points span the plane
     gap = np.abs(found.plane_loss / found.loss - 1)
     assert gap[on].max() < 1e-5 < 0.01 < gap[~on].max()
@@ -146,7 +146,7 @@ def test_the_two_losses_differ_where_the_path_is_off_the_plane_and_only_there(ru
 
 def test_the_end_of_a_path_is_at_the_centre_of_its_own_model(run):
     found = labkit.trail(run.path, *given(run), *labkit.random_directions(run.model()))
-    assert abs(found.alpha[-1]) < 1e-12 and abs(found.beta[-1]) < 1e-12 and found.off[-1] < 1e-12
+    assert abs(found.alpha[-1]) < 1e-12 and abs(found.beta[-1]) < 1e-12 and found.distance[-1] < 1e-12
     assert found.plane_loss[-1] == pytest.approx(found.loss[-1], rel=1e-6)
 
 
@@ -175,7 +175,10 @@ def test_directions_may_be_in_any_order_and_hold_gradients(run):
 def test_a_trail_reads_like_a_sentence(run):
     found = labkit.trail(run.path, *given(run), *labkit.random_directions(run.model()))
     losses = f"loss {found.loss[0]:.4g} → {found.loss[-1]:.4g}"
-    assert repr(found) == f"Trail: {len(run.path.steps)} points, {losses}, up to {found.off.max():.3g} off the plane"
+    assert (
+        repr(found)
+        == f"Trajectory: {len(run.path.steps)} points, {losses}, up to {found.distance.max():.3g} off the plane"
+    )
 
 
 def test_nothing_else_is_moved(run):

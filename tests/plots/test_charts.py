@@ -146,7 +146,9 @@ def test_a_dot_of_a_regression_has_the_colour_that_the_map_has_there_for_its_tar
 
 def shades(z, classes=0, **more):
     axis = np.linspace(-1, 1, len(z))
-    frame = learning_figure.says(predictions.Picture("map", classes, axis, axis, np.asarray(z, dtype=float), **more))
+    frame = learning_figure.prediction_update(
+        predictions.Picture("map", classes, axis, axis, np.asarray(z, dtype=float), **more)
+    )
     return frame["traces"][learning_figure.HEAT]["z"]
 
 
@@ -172,7 +174,9 @@ def test_shades_are_centred_on_the_middle_and_stop_at_the_ends():
 
 def test_a_map_by_the_answer_alone_has_two_shades():
     z = [[-0.9, -0.01], [0.01, 0.9]]
-    frame = learning_figure.says(predictions.Picture("map", 2, np.arange(2), np.arange(2), np.array(z)), discrete=True)
+    frame = learning_figure.prediction_update(
+        predictions.Picture("map", 2, np.arange(2), np.arange(2), np.array(z)), discrete=True
+    )
     assert frame["traces"][learning_figure.HEAT]["z"].tolist() == [[1, 1], [255, 255]]
 
 

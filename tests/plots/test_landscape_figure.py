@@ -10,7 +10,7 @@ import pytest
 
 from labkit.lab.live_figure import packed
 from labkit.landscape.planes import Line, Plane
-from labkit.landscape.trajectories import Trail
+from labkit.landscape.trajectories import Trajectory
 from labkit.plots import charts, landscape_figure, learning_figure, theme
 
 FACTS = {
@@ -28,9 +28,9 @@ def plane(loss=BOWL, **values):
     return Plane(columns, rows, {"loss": loss, **values}, np.ones(loss.shape, dtype=bool), FACTS)
 
 
-def trail(points=5, off=3.0):
+def trail(points=5, distance=3.0):
     way = np.linspace(1, 0, points)
-    return Trail(10 * np.arange(points), 0.8 * way, -0.6 * way, off * way, 0.1 + 2 * way, 0.1 + way)
+    return Trajectory(10 * np.arange(points), 0.8 * way, -0.6 * way, distance * way, 0.1 + 2 * way, 0.1 + way)
 
 
 def replaced(where, what):
@@ -283,7 +283,7 @@ def test_in_3_d_a_path_lies_at_its_true_loss_and_lines_drop_to_what_the_ground_s
     assert np.isnan(drops.z.reshape(-1, 3)[:, 2]).all()
     told = landscape_figure.frame("3-D", plane(), {"path": way})["layout"]["legend"]["title"]["text"]
     assert told == "thin lines: from the true loss to what the ground shows"
-    assert np.allclose(path.customdata, np.stack([way.steps, way.loss, way.plane_loss, way.off], 1))
+    assert np.allclose(path.customdata, np.stack([way.steps, way.loss, way.plane_loss, way.distance], 1))
 
 
 def test_a_path_higher_than_its_ground_is_within_the_range_of_heights():
@@ -294,12 +294,12 @@ def test_a_path_higher_than_its_ground_is_within_the_range_of_heights():
 
 
 def test_on_the_map_the_symbol_grows_with_the_distance_off_the_plane_and_the_legend_says_so():
-    figure = drawn("contours", plane(), {"path": trail(off=3.0)})
+    figure = drawn("contours", plane(), {"path": trail(distance=3.0)})
     halo, path = path_of(figure)
-    assert np.allclose(path.marker.size, 5 + 11 * trail().off / 3)
+    assert np.allclose(path.marker.size, 5 + 11 * trail().distance / 3)
     assert figure.layout.legend.title.text == "larger symbol: further off this plane, at most 3 in weight space"
     assert np.array_equal(halo.x, path.x) and halo.line.color == "white" and halo.line.width > path.line.width
-    figure = drawn("contours", plane(), {"path": trail(off=0)})
+    figure = drawn("contours", plane(), {"path": trail(distance=0)})
     assert not figure.layout.legend.title.text
     within = path_of(figure)[1]
     assert np.allclose(within.marker.size, 5)
@@ -316,7 +316,7 @@ def test_a_path_says_where_it_starts_and_at_which_step_it_ends(kind):
 
 @KIND
 def test_several_paths_differ_in_colour_dash_and_symbol_and_bear_their_names(kind):
-    trails = {f"run {k}": trail(off=k) for k in range(6)}
+    trails = {f"run {k}": trail(distance=k) for k in range(6)}
     figure = drawn(kind, plane(), trails)
     paths = [path_of(figure, k)[1] for k in range(6)]
     assert [path.line.color for path in paths] == theme.RUNS == theme.RUNS
@@ -352,11 +352,11 @@ def test_in_words_a_picture_tells_what_it_shows_and_hides():
 
 
 def test_in_words_other_cases():
-    way = replace(trail(), off=np.array([1, 2, 5, 3, 0.5]))
+    way = replace(trail(), distance=np.array([1, 2, 5, 3, 0.5]))
     assert "ends 0.5 off this plane, where the true loss is 0.1 and the picture shows" in landscape_figure.in_words(
         plane(), way
     )
-    assert "The path lies in this plane." in landscape_figure.in_words(plane(), trail(off=0))
+    assert "The path lies in this plane." in landscape_figure.in_words(plane(), trail(distance=0))
     assert "at 16 of 441 points it is not finite (grey)" in landscape_figure.in_words(plane(ODD["inf"]))
     assert landscape_figure.in_words(plane(ODD["nothing finite"])) == "No loss on this plane is finite."
     window = replace(plane(), alpha=np.linspace(-2, 6.1, 21))
@@ -476,7 +476,9 @@ def test_one_line_has_the_colours_of_training_and_test_and_is_never_cut():
 def test_off_the_plane_distance_and_both_losses_are_drawn_over_the_steps():
     way = trail()
     off, true, shown = charts.off_plane(way).data
-    assert np.array_equal(off.y, way.off) and all(np.array_equal(trace.x, way.steps) for trace in (off, true, shown))
+    assert np.array_equal(off.y, way.distance) and all(
+        np.array_equal(trace.x, way.steps) for trace in (off, true, shown)
+    )
     assert np.allclose(true.y, np.log10(way.loss)) and np.allclose(shown.y, np.log10(way.plane_loss))
     assert true.line.dash != shown.line.dash
     figure = charts.off_plane({"sgd": way, "adam": way})

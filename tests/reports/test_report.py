@@ -20,7 +20,7 @@ from labkit.cli import main
 from labkit.reports import execution, html, parameters
 from labkit.reports import report as report_module
 from labkit.reports.report import Runner, name_of, report
-from labkit.storage.atomic import Held, put, put_together
+from labkit.storage import atomic
 
 
 def made(folder, *cells, values=None, results=RESULTS, **more):
@@ -271,7 +271,7 @@ def test_of_two_runs_on_one_output_the_second_is_told_who_holds_it(tmp_path):
     while not marker.exists():
         assert time.monotonic() < until and first.poll() is None
         time.sleep(0.05)
-    with pytest.raises(Held, match=f"is being written by process {first.pid}, since"):
+    with pytest.raises(atomic.OutputLocked, match=f"is being written by process {first.pid}, since"):
         report(path, out=tmp_path / "out")
     first.communicate()
     assert first.returncode == 0 and report(path, out=tmp_path / "out").verdict.code == 0
@@ -295,7 +295,7 @@ def test_a_full_disk_is_said_and_the_earlier_report_is_whole(tmp_path):
 
 def test_files_that_belong_together_are_both_written_or_neither(tmp_path, monkeypatch):
     one, other = tmp_path / "one", tmp_path / "other"
-    put_together({one: "earlier", other: "earlier"})
+    atomic.write_together({one: "earlier", other: "earlier"})
     sync, calls = os.fsync, []
 
     def full(handle):
@@ -306,21 +306,21 @@ def test_files_that_belong_together_are_both_written_or_neither(tmp_path, monkey
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError):
-        put_together({one: "later", other: "later"})
+        atomic.write_together({one: "later", other: "later"})
     assert one.read_text() == other.read_text() == "earlier" and files(tmp_path) == ["one", "other"]
 
 
 @pytest.mark.parametrize("broken", ["replace", "fsync"])
 def test_a_file_is_written_whole_or_not_at_all(broken, tmp_path, monkeypatch):
     path = tmp_path / "file"
-    put(path, "earlier")
+    atomic.write(path, "earlier")
 
     def fail(*of):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, broken, fail)
     with pytest.raises(OSError):
-        put(path, "later")
+        atomic.write(path, "later")
     assert path.read_text() == "earlier" and files(tmp_path) == ["file"]
 
 

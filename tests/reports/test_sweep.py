@@ -20,7 +20,7 @@ from labkit.cli import main
 from labkit.reports import sweep, sweep_page
 from labkit.reports.report import name_of
 from labkit.reports.sweep import Row, grid_of
-from labkit.storage.atomic import held
+from labkit.storage import atomic
 
 RESULTS = '{"depth": depth, "double": 2 * depth, "by": {"a": 1.5, 3: [1, 2]}, "word": "w", "diverged": None}'
 
@@ -126,12 +126,12 @@ def test_a_second_sweep_is_told_who_holds_the_folder_and_a_held_report_is_not_wr
     path, out = written(tmp_path), tmp_path / "out"
     out.mkdir()
     words = ["sweep", str(path), "-g", "depth", "1,2", "--out", str(out)]
-    with held(sweep_page.page_of(out, "small")):
+    with atomic.lock(sweep_page.page_of(out, "small")):
         assert main(words) == 3
     assert f"small.index.html is being written by process {os.getpid()}" in capsys.readouterr().err
     assert not list(out.glob("*.ipynb"))
     name = name_of(path, {"depth": 1, "name": "a", "seed": 0})
-    with held(out / f"{name}.ipynb"):
+    with atomic.lock(out / f"{name}.ipynb"):
         assert main(words) == 1
     said = capsys.readouterr().err
     assert f"{name}: lost: " in said and "is being written by process" in said and "1 not done" in said
@@ -186,14 +186,14 @@ def test_a_changed_table_is_run_anew(tmp_path, monkeypatch):
 
 
 def test_where_the_disk_is_full_a_run_says_so_and_the_others_are_kept(tmp_path, monkeypatch):
-    real = sweep.put_together
+    real = sweep.write_together
 
     def full(texts):
         if len(list((tmp_path / "out").glob("*.ipynb"))) == 1:
             raise OSError(28, "No space left on device")
         real(texts)
 
-    monkeypatch.setattr(sweep, "put_together", full)
+    monkeypatch.setattr(sweep.atomic, "write_together", full)
     done = labkit.sweep(written(tmp_path), {"depth": [1, 2]}, out=tmp_path / "out", workers=1)
     assert sorted(row.status for row in done.rows) == ["done", "lost"] and done.code == 1
     assert "was not written: No space left on device" in repr(done)
