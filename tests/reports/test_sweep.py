@@ -186,7 +186,7 @@ def test_a_changed_table_is_run_anew(tmp_path, monkeypatch):
 
 
 def test_where_the_disk_is_full_a_run_says_so_and_the_others_are_kept(tmp_path, monkeypatch):
-    real = sweep.write_together
+    real = sweep.atomic.write_together
 
     def full(texts):
         if len(list((tmp_path / "out").glob("*.ipynb"))) == 1:
