@@ -11,6 +11,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from labkit.core import random_state
+
 ROOT_2 = math.sqrt(2)
 SEED_STRIDE = 100_000_007  # more than a run has steps, so that no two seeds draw alike
 
@@ -202,9 +204,7 @@ class ModuleNetwork:
         self.module = module.to(device)
         self._seed = seed
         self._passes = torch.zeros((), dtype=torch.int64)  # part of the state: going back, the same is drawn again
-        self._generators = [torch.default_generator]
-        if device.type == "cuda":
-            self._generators.append(torch.cuda.default_generators[device.index or 0])
+        self._device = device
         parameters = [p for p in module.parameters() if p.requires_grad]
         if not parameters:
             raise ValueError("the model has no parameters to train. Give one with requires_grad parameters.")
@@ -224,16 +224,11 @@ class ModuleNetwork:
 
     def forward(self, x: Tensor, out: Tensor) -> Tensor:
         """Write the prediction in train mode into `out`, with its graph kept for `backward`."""  # (1, N, inputs)
-        before = [generator.get_state() for generator in self._generators]
-        for generator in self._generators:
-            generator.manual_seed(self._seed * SEED_STRIDE + int(self._passes))
-        self._passes += 1
-        try:
-            with torch.inference_mode(False), torch.enable_grad():
-                self._prediction = self.module.train()(x[0].clone())
-        finally:
-            for generator, state in zip(self._generators, before, strict=True):
-                generator.set_state(state)
+        with random_state.preserved(self._device) as generators, torch.inference_mode(False), torch.enable_grad():
+            for generator in generators:
+                generator.manual_seed(self._seed * SEED_STRIDE + int(self._passes))
+            self._passes += 1
+            self._prediction = self.module.train()(x[0].clone())
         check_answer(self._prediction, out[0])
         self.delta = torch.empty_like(out)
         return out.copy_(self._prediction.detach())
