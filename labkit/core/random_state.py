@@ -1,4 +1,4 @@
-"""torch's global random generators: those that a computation on a device may draw from, and leaving them as they were."""
+"""The global random generators of torch: which of them a device uses, and leaving them as they were."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
