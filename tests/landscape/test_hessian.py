@@ -456,7 +456,7 @@ REFUSED = {
     "k beyond the model": (lambda m, f, x, y: sharpness(m, f, x, y, k=72), "k=72 is not allowed"),
     "k of 1.5": (lambda m, f, x, y: sharpness(m, f, x, y, k=1.5), "k=1.5 is not allowed"),
     "k of True": (lambda m, f, x, y: sharpness(m, f, x, y, k=True), "k=True is not allowed"),
-    "another end": (lambda m, f, x, y: eigenpairs(m, f, x, y, which="LA"), "'largest' or 'smallest'"),
+    "another end": (lambda m, f, x, y: eigenpairs(m, f, x, y, which="LA"), "which takes one of largest, smallest"),
     "a short start": (lambda m, f, x, y: eigenpairs(m, f, x, y, start=torch.ones(5)), r"start has shape \(5,\)"),
     "a start of 0": (lambda m, f, x, y: eigenpairs(m, f, x, y, start=torch.zeros(71)), "start is zero"),
     "a start of nan": (lambda m, f, x, y: eigenpairs(m, f, x, y, start=torch.full((71,), torch.nan)), "not finite"),
@@ -491,7 +491,7 @@ def test_a_curvature_that_overflows_is_refused():
 
 def test_a_search_that_does_not_end_says_so(monkeypatch):
     monkeypatch.setattr(hessian_module, "RESTARTS", 1)
-    monkeypatch.setattr(hessian_module, "ROOM", {"largest": 3})
+    monkeypatch.setattr(hessian_module, "ENDS", {"largest": (1, 3)})
     with pytest.raises(RuntimeError, match="largest eigenvalues were not found"):
         sharpness(*regression(60, 3)[0])
 

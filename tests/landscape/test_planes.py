@@ -293,7 +293,7 @@ def ways(model, loss_fn, x, y, u, v, **more):
     one = LossEvaluator(outer, loss_fn, x, y, directions, **more)
     parts = [Part(x, y, (loss_fn, *more.get("also", {}).values()))]
     parts += [Part(*more["test"], parts[0].measures)] if "test" in more else []
-    many = _Vmapped(InPlace(outer, directions, parts), weights_of(outer), directions, parts)
+    many = _Vmapped(InPlace(outer, directions, parts), directions)
     assert (inner.way, one.way, many.way) == ("stacked", "in place", "vmap") and inner.names == one.names
     columns = many.measure(steps).T.double().numpy()
     return inner.at(steps), one.at(steps), dict(zip(one.names, columns, strict=True))
@@ -446,7 +446,7 @@ def test_vmap_agrees_with_a_loop_and_leaves_the_module(name, untouched):
     _, loss_fn, x, y, _, _ = scene()
     u, v = labkit.random_directions(model, 1)
     parts = [Part(x, y, (loss_fn,))]
-    many = _Vmapped(InPlace(model, (u, v), parts), weights_of(model), (u, v), parts)
+    many = _Vmapped(InPlace(model, (u, v), parts), (u, v))
     axis = np.array([-1.0, 0.0, 0.5])
     steps = torch.tensor([(a, b) for b in axis for a in axis])
     found = many.measure(steps)[:, 0].reshape(3, 3).numpy()
@@ -456,7 +456,7 @@ def test_vmap_agrees_with_a_loop_and_leaves_the_module(name, untouched):
 def test_vmap_holds_the_weights_as_they_were():
     model, loss_fn, x, y, u, v = scene()
     parts = [Part(x, y, (loss_fn,))]
-    many = _Vmapped(InPlace(model, (u, v), parts), weights_of(model), (u, v), parts)
+    many = _Vmapped(InPlace(model, (u, v), parts), (u, v))
     steps = torch.tensor([[0.0, 0.5]])
     before = many.measure(steps)
     with torch.no_grad():
@@ -470,7 +470,7 @@ def test_vmap_refuses_what_it_would_compute_otherwise(layer, untouched):
     _, loss_fn, x, y, _, _ = scene()
     u, v = labkit.random_directions(model)
     parts = [Part(x, y, (loss_fn,))]
-    many = _Vmapped(InPlace(model, (u, v), parts), weights_of(model), (u, v), parts)
+    many = _Vmapped(InPlace(model, (u, v), parts), (u, v))
     with pytest.raises(RuntimeError):
         many.measure(torch.zeros(2, 2))
 
@@ -860,7 +860,7 @@ def test_r_squared_is_measured():
 
 
 def in_chunks(monkeypatch, places):
-    """Let every ground measure so many places at once."""
+    """Let every evaluator measure this many places at once."""
     begin = LossEvaluator.__init__
 
     def smaller(self, *arguments, **more):
@@ -1016,7 +1016,8 @@ def test_coarse_grids_are_nested_and_whole(monkeypatch):
 
 
 def test_a_plane_with_nothing_on_it_has_a_coarse_one_with_nothing():
-    made = planes._Cells(*scene(), points=9).begin(None)
+    model, loss_fn, x, y, u, v = scene()
+    made = planes._blank(planes._ticks(1.0, 9, None), LossEvaluator(model, loss_fn, x, y, (u, v)), {}, None)
     assert not made.coarse().done and not made.done and "0% of it computed" in repr(made)
 
 
@@ -1207,8 +1208,8 @@ def test_a_plane_of_a_network_with_counters_can_be_kept(folder):
     [
         ({"seed": np.int64(3)}, "notes are kept as JSON"),
         ({"x": torch.zeros(2)}, "notes are kept as JSON"),
-        ({"format": "png"}, "names of the plane's own facts: format"),
-        ({"way": "mine", "sum": 1}, "names of the plane's own facts: sum, way"),
+        ({"format": "png"}, "may not use these reserved keys: format"),
+        ({"way": "mine", "sum": 1}, "may not use these reserved keys: sum, way"),
     ],
 )
 def test_notes_that_could_not_be_saved_are_refused_before_any_work(notes, says):
@@ -1348,7 +1349,7 @@ def wrong_inputs():
         "also, a list": ({"also": [labkit.accuracy]}, "also must be a dict"),
         "also, loss": ({"also": {"loss": labkit.accuracy}}, "without 'loss'"),
         "also, a name": ({"also": {"accuracy": "accuracy"}}, "'accuracy' cannot be called: give"),
-        "also, twice": ({"also": {"test loss": labkit.accuracy}, "test": (x, y)}, "two measures bear one name"),
+        "also, twice": ({"also": {"test loss": labkit.accuracy}, "test": (x, y)}, "duplicate measure name"),
         "also, a vector": ({"also": {"each": lambda p, t: p[:, 0]}}, "must be one number"),
         "points, even": ({"points": 40}, "points=40 has no point at the centre: take 39 or 41"),
         "points, 1": ({"points": 1}, "points=1 is not allowed"),
@@ -1410,13 +1411,13 @@ def test_a_loss_that_fails_says_so_itself():
         labkit.plane(model, broken, *rest)
 
 
-def test_one_sentence_says_what_a_ground_is():
+def test_one_sentence_says_what_an_evaluator_measures():
     model, loss_fn, x, y, u, v = scene()
     said = repr(LossEvaluator(model, loss_fn, x, y, (u, v), test=(x, y)))
     assert said.startswith("LossEvaluator: loss, test loss of 59 parameters, stacked, ") and said.endswith(" at a time")
 
 
-def test_a_ground_takes_any_number_of_directions():
+def test_an_evaluator_takes_any_number_of_directions():
     model, loss_fn, x, y, u, v = scene()
     for inside in (lambda *parts: parts, wrapped):
         here, one, two = inside(model, u, v)
