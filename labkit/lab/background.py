@@ -6,8 +6,7 @@ It keeps the weights along the way, and shows the loss around where training sta
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -92,21 +91,13 @@ class Axes(NamedTuple):
     note: str = ""
 
 
-class Stage(Enum):
-    """How far a picture is."""
-
-    BEGUN = "nothing to see yet"
-    COARSE = "there is a picture, and a finer one to come"
-    WHOLE = "nothing is left to compute"
-
-
 @dataclass
 class Picture:
-    """A picture in the making: what it is of, the rest of its work, and how far it is."""
+    """A picture in the making: of what, the rest of its work, and how far it is."""
 
     subject: tuple[Options, int, bool]
     views: Iterator[LandscapeView | None]
-    stage: Stage = Stage.BEGUN
+    stage: Literal["begun", "coarse", "whole"] = "begun"
 
 
 class LandscapeWorker:
@@ -173,36 +164,35 @@ class LandscapeWorker:
     @property
     def busy(self) -> bool:
         """Whether a picture is half-made."""
-        return self._picture is not None and self._picture.stage is not Stage.WHOLE
+        return self._picture is not None and self._picture.stage != "whole"
 
     def due(self, at_rest: bool) -> bool:
         """Whether there is anything to compute."""
-        return self._stage_of(self._now(at_rest)) is not Stage.WHOLE
+        return self._stage(at_rest) != "whole"
 
     def blank(self, at_rest: bool) -> bool:
         """Whether there is no picture yet of what stands now, not even a coarse one."""
-        return self._stage_of(self._now(at_rest)) is Stage.BEGUN
+        return self._stage(at_rest) == "begun"
 
-    def _stage_of(self, subject: tuple[Options, int, bool]) -> Stage:
-        return self._picture.stage if self._picture and self._picture.subject == subject else Stage.BEGUN
+    def _stage(self, at_rest: bool) -> str:
+        """How far the picture of what stands now is."""
+        return self._picture.stage if self._picture and self._picture.subject == self._now(at_rest) else "begun"
 
     def advance(self, at_rest: bool) -> LandscapeView | None:
         """Compute some more; return a picture when there is a better one than before."""
         now, picture = self._now(at_rest), self._picture
-        if picture is None or picture.stage is Stage.WHOLE or (at_rest and now != picture.subject):
+        if picture is None or picture.stage == "whole" or (at_rest and now != picture.subject):
             picture = self._picture = Picture(now, self._look_around(at_rest))
         try:
             with devices.threads(self._threads):
                 view = next(picture.views)
+            picture.stage = "coarse" if view else picture.stage
+            return view
         except StopIteration:
-            picture.stage = Stage.WHOLE
-            return None
+            picture.stage = "whole"
         except Interrupted:
             self._picture = None
-            return None
-        if view is not None:
-            picture.stage = Stage.COARSE
-        return view
+        return None
 
     def _now(self, at_rest: bool) -> tuple[Options, int, bool]:
         at = self.options.at

@@ -133,7 +133,9 @@ def layers_of(model: nn.Module, *inputs: Tensor) -> list[Layer] | None:
             layers.append(layer)
         else:
             return None
-    return layers if layers and all(_reads(model.get_parameter(layers[0].weight), x) for x in inputs) else None
+    first = model.get_parameter(layers[0].weight) if layers else torch.empty(0, 0)
+    fits = all(x.ndim == 2 and (x.shape[1], x.dtype) == (first.shape[1], first.dtype) for x in inputs)
+    return layers if layers and fits else None
 
 
 def _plain(model: nn.Module) -> bool:
@@ -154,11 +156,6 @@ def _layer(name: str, module: nn.Module) -> Layer | None:
     return None
 
 
-def _reads(weight: Tensor, x: Tensor) -> bool:
-    """Whether a first layer's weights fit these inputs."""  # (out, in), (N, in)
-    return x.ndim == 2 and (x.shape[1], x.dtype) == (weight.shape[1], weight.dtype)
-
-
 Mixed = tuple[Tensor, Tensor | None]  # the weights and biases of a layer at each place: (B, out, in), (B, out, 1)
 
 
@@ -172,18 +169,12 @@ class BatchedMLP:
 
     way = "stacked"
 
-    def __init__(
-        self,
-        layers: list[Layer],
-        weights: Direction,
-        directions: Sequence[Direction],
-        parts: Sequence[Part],
-        threads: int,
-    ) -> None:
+    def __init__(self, layers: list[Layer], places: Sequence[Direction], parts: Sequence[Part], threads: int) -> None:
         self._layers, self._data = layers, parts
-        every = [weights, *directions]
-        self._weights = [torch.stack([each[layer.weight] for each in every]) for layer in layers]  # (K + 1, out, in)
-        self._biases = [_stacked(layer.bias, every) for layer in layers]
+        self._weights = [torch.stack([each[layer.weight] for each in places]) for layer in layers]  # (K + 1, out, in)
+        self._biases = [  # (K + 1, out)
+            None if layer.bias is None else torch.stack([each[layer.bias] for each in places]) for layer in layers
+        ]
         self._outputs = self._weights[-1].shape[1]
         self._parts = [self._prepared(part) for part in parts]
         self._tile, self.chunk, self._workers = self._fitting([len(part.x) for part in parts], threads)
@@ -227,6 +218,7 @@ class BatchedMLP:
             for measure in measures:
                 check_targets(measure, x.new_empty(len(x), self._outputs), y)
         self.measure(torch.zeros(1, len(self._weights[0]) - 1))
+        self.release()
 
     def release(self) -> None:
         """Forget the buffers."""
@@ -287,11 +279,6 @@ class BatchedMLP:
         a = ELEMENTWISE[type(activation)].apply(activation, z)
         skip = None if before is None else shortcut(before.mT, z.shape[1])
         return a if skip is None else a + skip.mT
-
-
-def _stacked(name: str | None, every: Sequence[Direction]) -> Tensor | None:
-    """The entries of this name of a place and its directions."""  # (K + 1, out)
-    return None if name is None else torch.stack([each[name] for each in every])
 
 
 def _product(weight: Tensor, bias: Tensor | None, h: Tensor, out: Tensor) -> None:

@@ -87,13 +87,12 @@ class LossEvaluator:
         with self._computing():
             self._evaluator = self._choose(threads)
             self._evaluator.check()
-            self._evaluator.release()
         self.way, self.chunk = self._evaluator.way, self._evaluator.chunk
 
     def _choose(self, threads: int) -> "BatchedMLP | InPlace | _Vmapped":
         """Pick the way: by the architecture, the device and a count of operations, never by a stopwatch."""
         if layers := layers_of(self._model, *(part.x for part in self._parts)):
-            return BatchedMLP(layers, weights_of(self._model), self._directions, self._parts, threads)
+            return BatchedMLP(layers, [weights_of(self._model), *self._directions], self._parts, threads)
         self._copy = InPlace(self._model, self._directions, self._parts, recompute=self._recompute)
         if self._device.type == "cpu" or self._flops > LAUNCH or self._recompute:
             return self._copy
@@ -117,7 +116,9 @@ class LossEvaluator:
         """
         coefficients, steps = torch.as_tensor(coefficients, dtype=torch.float64), len(self._directions)
         if coefficients.ndim != 2 or coefficients.shape[1] != steps or not len(coefficients):
-            raise ValueError(f"the coefficients have shape {tuple(coefficients.shape)}; give a row of {steps} a place.")
+            raise ValueError(
+                f"the coefficients have shape {tuple(coefficients.shape)}; give a row of {steps} for each place."
+            )
         return self._by_name(np.concatenate([values for _, values in self.chunks(coefficients)]))
 
     def at_weights(self, rows: Tensor) -> dict[str, np.ndarray]:
@@ -332,15 +333,13 @@ class InPlace:
     def _recompute_statistics(self) -> None:
         """Fill the running statistics of batch norm from the whole training set."""
         norms = _batch_norms(self.model)
-        modes = [(norm, norm.training, norm.momentum) for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
             norm.train()
             norm.momentum = None  # the plain mean, of one batch
         self._answer(self.parts[0].x)
-        for norm, training, momentum in modes:
-            norm.train(training)
-            norm.momentum = momentum
+        for norm in norms:
+            norm.eval()
 
 
 class _Vmapped:

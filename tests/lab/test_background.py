@@ -177,3 +177,24 @@ def test_a_diverged_run_is_looked_at_where_its_loss_was_last_finite():
     worker = trained(steps=300, spec=spec)
     assert worker.trainer.diverged[0] is not None
     assert np.isfinite(views(worker)[-1].plane.loss).any()
+
+
+def test_an_unknown_kind_of_directions_is_refused():
+    with pytest.raises(ValueError, match=r"directions takes one of random, path, Hessian\. Did you mean 'path'"):
+        Options("paths")
+
+
+def test_how_far_a_picture_is_is_one_state():
+    worker = trained()
+    assert (worker.busy, worker.due(True), worker.blank(True)) == (False, True, True)
+    while worker.advance(True) is None:
+        assert (worker.busy, worker.due(True), worker.blank(True)) == (True, True, True)
+    assert (worker.busy, worker.due(True), worker.blank(True)) == (True, True, False)
+    assert worker.due(False) and worker.blank(False)  # it is of another size while training
+    views(worker)
+    assert (worker.busy, worker.due(True), worker.blank(True)) == (False, False, False)
+    worker.trainer.advance(1)
+    assert (worker.busy, worker.due(True), worker.blank(True)) == (False, True, True)
+    views(worker)
+    assert worker.look(Options(seed=1)) and not worker.look(Options(seed=1))
+    assert (worker.busy, worker.due(True), worker.blank(True)) == (False, True, True)

@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, vector_to_parameters
 
 import labkit
 from labkit.core import devices
 from labkit.core.losses import Loss
-from labkit.core.network import Residual
+from labkit.core.network import Residual, to_module
+from labkit.core.spec import ACTIVATIONS as MENU
 from labkit.landscape import evaluator, planes
-from labkit.landscape.batched_mlp import BatchedMLP, Part
+from labkit.landscape.batched_mlp import ELEMENTWISE, BatchedMLP, Part
 from labkit.landscape.directions import flat, shaped, weights_of
 from labkit.landscape.evaluator import InPlace, LossEvaluator, _Vmapped
 
@@ -1131,6 +1132,15 @@ def test_a_half_made_plane_is_continued(half, folder):
     assert again.calls < 12 and labkit.load_plane(folder).facts["why"] == "asked"
 
 
+def test_planes_half_made_by_earlier_versions_are_known_by_their_checksum():
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+    numbers = torch.arange(sum(p.numel() for p in model.parameters())) / 8  # the same bits on any machine
+    vector_to_parameters(numbers, model.parameters())
+    along = {name: torch.ones_like(p) for name, p in model.named_parameters()}
+    found = planes.checksum(model, torch.eye(2), torch.tensor([0, 1]), along)
+    assert found == "b910e354c55e843e8212732528125d7e649cc6f3637932b821aedfd6edb3a420"  # by commit 620a7d4
+
+
 def changed_weights(model):
     other = copy.deepcopy(model)
     with torch.no_grad():
@@ -1426,6 +1436,39 @@ def test_an_evaluator_takes_any_number_of_directions():
         np.testing.assert_allclose(along, expected[0, ::2], rtol=1e-13)
         bent = LossEvaluator(here, loss_fn, x, y, (one, two, one)).at(np.array([[-0.5, 2.0, 1.0]]))["loss"]
         np.testing.assert_allclose(bent, expected[2, 2], rtol=1e-13)
+
+
+@both_ways
+def test_weights_in_place_of_the_models_own_are_measured(inside, untouched):
+    model, loss_fn, x, y, u, v = scene()
+    model, u, v = inside(untouched(model), u, v)
+    here = labkit.LossEvaluator(model, loss_fn, x, y, (u, v), test=(x[:9], y[:9]))
+    steps = np.array([[0.0, 0.0], [-1.0, 0.5], [0.3, 2.0]])
+    rows = flat(weights_of(model)) + torch.from_numpy(steps) @ torch.stack([flat(u), flat(v)])
+    there, expected = here.at_weights(rows), here.at(steps)
+    assert list(there) == list(here.names) == ["loss", "test loss"]
+    for name in there:
+        np.testing.assert_allclose(there[name], expected[name], rtol=1e-13)
+
+
+def test_coefficients_and_weights_of_another_shape_are_refused():
+    model, loss_fn, x, y, u, v = scene()
+    here = LossEvaluator(model, loss_fn, x, y, (u, v))
+    for wrong in ([0.0, 1.0], [[0.0]], [[0.0, 1.0, 2.0]], np.empty((0, 2)), 1.0):
+        with pytest.raises(ValueError, match=r"the coefficients have shape .*; give a row of 2 for each place"):
+            here.at(wrong)
+    for wrong in (torch.zeros(59), torch.zeros(2, 58), torch.zeros(0, 59)):
+        with pytest.raises(ValueError, match=r"the weights have shape .*; give rows of 59"):
+            here.at_weights(wrong)
+
+
+def test_every_activation_of_the_lab_is_batched_and_odd_where_it_says_so():
+    z = torch.linspace(-3, 3, 99, dtype=torch.float64)
+    for kind, row in ELEMENTWISE.items():
+        f = kind()
+        assert torch.equal(row.apply(f, z.clone()), f(z))
+        assert row.odd == torch.allclose(f(-z), -f(z)), kind
+    assert {type(to_module((1, 1, 1), name, torch.zeros(4))[1]) for name in MENU} <= ELEMENTWISE.keys()
 
 
 # On a GPU
