@@ -133,9 +133,11 @@ def layers_of(model: nn.Module, *inputs: Tensor) -> list[Layer] | None:
             layers.append(layer)
         else:
             return None
-    first = model.get_parameter(layers[0].weight) if layers else torch.empty(0, 0)
+    if not layers:
+        return None
+    first = model.get_parameter(layers[0].weight)
     fits = all(x.ndim == 2 and (x.shape[1], x.dtype) == (first.shape[1], first.dtype) for x in inputs)
-    return layers if layers and fits else None
+    return layers if fits else None
 
 
 def _plain(model: nn.Module) -> bool:
@@ -270,15 +272,10 @@ class BatchedMLP:
                 _product(*weights[k], h, out=z)
             else:
                 torch.mm(mix, first.flatten(1), out=z.flatten(1))
-            h = self._activated(k, z, h if layer.residual else None)
+            skip = shortcut(h.mT, z.shape[1]) if layer.residual else None
+            a = ELEMENTWISE[type(layer.activation)].apply(layer.activation, z)
+            h = a if skip is None else a + skip.mT
         return h
-
-    def _activated(self, layer: int, z: Tensor, before: Tensor | None) -> Tensor:
-        """Apply a layer's activation and shortcut."""  # (B, out, N)
-        activation = self._layers[layer].activation
-        a = ELEMENTWISE[type(activation)].apply(activation, z)
-        skip = None if before is None else shortcut(before.mT, z.shape[1])
-        return a if skip is None else a + skip.mT
 
 
 def _product(weight: Tensor, bias: Tensor | None, h: Tensor, out: Tensor) -> None:

@@ -119,7 +119,8 @@ class LossEvaluator:
             raise ValueError(
                 f"the coefficients have shape {tuple(coefficients.shape)}; give a row of {steps} for each place."
             )
-        return self._by_name(np.concatenate([values for _, values in self.chunks(coefficients)]))
+        values = np.concatenate([values for _, values in self.chunks(coefficients)])  # (B, names)
+        return dict(zip(self.names, values.T.copy(), strict=True))
 
     def at_weights(self, rows: Tensor) -> dict[str, np.ndarray]:
         """Return what is measured with other weights in place of the model's own, by name.
@@ -135,7 +136,8 @@ class LossEvaluator:
         with self._computing():
             if self._copy is None:  # of a fully connected network, in which nothing but the weights counts
                 self._copy = InPlace(self._model, (), self._parts)
-            return self._by_name(self._copy.measure_weights(rows.to(self._device, self.dtype)).cpu().double().numpy())
+            values = self._copy.measure_weights(rows.to(self._device, self.dtype))  # (S, names)
+        return dict(zip(self.names, values.T.cpu().double().numpy(), strict=True))
 
     def chunks(self, coefficients: Tensor) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield the places and what was measured there, chunk by chunk, each sized for the memory."""  # (B, K)
@@ -143,7 +145,8 @@ class LossEvaluator:
         while start < len(coefficients):
             places = slice(start, start + self.chunk)
             try:
-                values = self._measure(coefficients[places])
+                with self._computing(1 if self.way == "stacked" else None):  # which has threads of its own
+                    values = self._evaluator.measure(coefficients[places]).cpu().double().numpy()
             except RuntimeError as error:
                 if not _out_of_memory(error) or self.chunk == 1:
                     raise
@@ -152,11 +155,6 @@ class LossEvaluator:
                 continue
             yield places, values
             start += len(values)
-
-    def _measure(self, coefficients: Tensor) -> np.ndarray:
-        """Measure one chunk."""  # (B, K) → (B, names)
-        with self._computing(1 if self.way == "stacked" else None):  # which has threads of its own
-            return self._evaluator.measure(coefficients).cpu().double().numpy()
 
     @contextmanager
     def _computing(self, threads: int | None = None) -> Iterator[None]:
@@ -167,9 +165,6 @@ class LossEvaluator:
         kept = random_state.preserved(self._device) if self._draws else nullcontext()
         with devices.threads(threads or devices.threads_for(self._flops)), kept:
             yield
-
-    def _by_name(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(self.names, values.T.copy(), strict=True))  # (B, names)
 
     def __repr__(self) -> str:
         what = f"{', '.join(self.names)} of {self.parameters:,} parameters"

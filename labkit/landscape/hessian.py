@@ -125,16 +125,14 @@ def _signs(rng: torch.Generator, like: Tensor) -> Tensor:
 def hessian_product(model: nn.Module, loss_fn: LossFn, x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
     """Return what multiplies a vector with the Hessian of the loss (Pearlmutter 1994).
 
-    The network's own mode (train or eval) is used. Random layers draw once, the same in every product and every
-    call; batch norm in train mode takes the statistics of the batch. The graph of the gradient lives as long as
-    what is returned. Not for `weight_norm`: torch 2.13 gets its second derivative wrong.
+    The graph of the gradient lives as long as what is returned. Not for `weight_norm`: torch 2.13 gets its second
+    derivative wrong.
 
     Returns:
         A callable v ↦ H·v for vectors in the order of `directions.flat`.  # (P,) → (P,)
 
     Raises:
-        NotFinite: a `ValueError`, if the loss or the Hessian is not finite.
-        ValueError: if the model, the data and the loss do not fit each other.
+        ValueError: as `eigenpairs` does.
     """
     return _Hessian(model, loss_fn, x, y)
 
@@ -266,8 +264,7 @@ def trace(model: nn.Module, loss_fn: LossFn, x: Tensor, y: Tensor, *, samples: i
         seed: What they are drawn from.
 
     Raises:
-        NotFinite: a `ValueError`, if the loss or the Hessian is not finite.
-        ValueError: if the model, the data and the loss do not fit each other, or a choice is not allowed.
+        ValueError: as `eigenpairs` does.
     """
     samples, seed = SAMPLES.check("samples", samples), RULES["seed"].check("seed", seed)
     hessian, rng = _Hessian(model, loss_fn, x, y), torch.Generator().manual_seed(seed)

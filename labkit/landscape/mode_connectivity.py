@@ -221,13 +221,7 @@ def fit_bezier(
 def mean_loss(
     model: nn.Module, points: tuple[Tensor, Tensor, Tensor], t: Tensor, loss_fn: LossFn, x: Tensor, y: Tensor
 ) -> tuple[float, Tensor]:
-    """Return the mean loss of some places on a curve, and its derivative by the middle point.
-
-    Args:
-        model, loss_fn, x, y: As `LossEvaluator` takes them; the model's weights are replaced.
-        points: Start, middle point and end.  # (P,) each
-        t: The places.  # (T,)
-    """
+    """Return the mean loss of some places `t` on a curve through three points, and its derivative by the second."""
     with torch.enable_grad():
         middle = points[1].detach().requires_grad_()
         weights = torch.stack(_shares(t), 1) @ torch.stack([points[0], middle, points[2]])  # (T, P)
