@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from labkit.core.costs import outputs_of
-from labkit.core.spec import CSV, Spec, check_batch, share_of
+from labkit.core.spec import CSV, FOR_REGRESSION, LOSSES, Spec, check_batch, option, share_of
 
 STREAMS = {"data": 0, "init": 1, "batches": 2}  # what one seed drives, each from a generator of its own
 LARGEST = torch.finfo(torch.float32).max
@@ -128,7 +128,7 @@ def _targets(y: Tensor, classes: int, loss: str) -> Tensor:
     """Write targets the way that a loss wants them."""
     if not classes:
         return y.float().reshape(-1, 1)
-    if loss == "cross_entropy":
+    if option("loss", loss, LOSSES).classes_only:
         return y.long()
     if outputs_of(classes, loss) == 1:
         return y.float().reshape(-1, 1) * 2 - 1
@@ -310,10 +310,10 @@ def _own(spec: Spec, x: object, y: object) -> Split:
         raise ValueError(f"every target is {y[0]:.15g}: one class, nothing to learn. Give at least two values.")
     values = y.unique() if values is None else values
     is_classes = bool((y == y.round()).all()) and len(values) <= MOST_CLASSES
-    if spec.loss == "cross_entropy" and not is_classes:
+    if LOSSES[spec.loss].classes_only and not is_classes:
         raise ValueError(
-            f"loss='cross_entropy' is not allowed: the targets are no classes (whole numbers, at most {MOST_CLASSES} "
-            "different ones) but a regression. Take loss='mse' or loss='huber'."
+            f"loss={spec.loss!r} is not allowed: the targets are no classes (whole numbers, at most {MOST_CLASSES} "
+            f"different ones) but a regression. {FOR_REGRESSION}"
         )
     order = torch.randperm(len(x), generator=generator(spec.seed, "data"))
     if is_classes:

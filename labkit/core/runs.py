@@ -5,7 +5,7 @@ It knows no widgets and no plots.
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
@@ -19,18 +19,15 @@ from torch import Tensor, nn
 from tqdm import tqdm  # in text: the bars of tqdm.auto leave their widgets in the notebook
 
 from labkit.core.checkpoints import checkpointing
-from labkit.core.costs import cost, data_bytes
 from labkit.core.data import Split
-from labkit.core.devices import choose, free_bytes
 from labkit.core.losses import Loss
+from labkit.core.memory import ensemble_size
 from labkit.core.network import count, to_module, torch_order
 from labkit.core.predictions import Picture, Points, for_plot, points_of
 from labkit.core.spec import RULES, Spec, Whole
-from labkit.core.trainer import DATA_COPIES, Trainer, divergence, same_ensemble
+from labkit.core.trainer import Trainer, divergence, same_ensemble
 from labkit.storage import tensor_folder
 
-ENSEMBLE_SHARE = 0.25  # of the free memory, for one ensemble
-UNKNOWN_ENSEMBLE = 64  # members at once where the data's width is known only once it is read
 LOOKS = 100  # how often a blocking call moves its progress bar
 
 
@@ -99,7 +96,7 @@ class Run:
     @property
     def loss_fn(self) -> Loss:
         """The loss as a callable (prediction, target) → scalar."""
-        return Loss(self.spec.loss, self.spec.huber_delta)
+        return Loss.of(self.spec)
 
     @cached_property
     def steps(self) -> int:
@@ -295,7 +292,10 @@ def train(
     alike: dict[Spec, list[int]] = {}
     for place, each in enumerate(specs):
         alike.setdefault(same_ensemble(each), []).append(place)
-    groups = [group for key, places in alike.items() for group in _groups(key, places, own)]
+    groups = []
+    for key, places in alike.items():
+        many = ensemble_size(key, own_data=data is not None, own_model=model is not None)
+        groups += [places[start : start + many] for start in range(0, len(places), many)]
     runs: list[Run | None] = [None] * len(specs)
     total = sum(specs[group[0]].steps for group in groups)
     with progress(total=total, unit="step") as bar:
@@ -341,18 +341,6 @@ def _rates(lr: object, many: int | None) -> float | list[float]:
     return [check("lr", each) for each in lr]
 
 
-def _groups(key: Spec, places: list[int], own: dict) -> Iterator[list[int]]:
-    """Yield the places of the specs that make one ensemble, in ensembles that fit in memory."""
-    if own["model"] is not None:
-        many = 1
-    elif key.known and own["data"] is None:
-        free = free_bytes(choose(key.device).device)
-        many = max(1, int(ENSEMBLE_SHARE * free) // (cost(key).bytes_training + DATA_COPIES * data_bytes(key)))
-    else:
-        many = UNKNOWN_ENSEMBLE
-    yield from (places[start : start + many] for start in range(0, len(places), many))
-
-
 def _advance(trainer: Trainer, changes: list[tuple], bar: tqdm, offer: Callable | None) -> None:
     """Train to the end, pausing to move the bar, to change the learning rate and to offer a checkpoint."""
     changes = [(step, lr) for step, lr in changes if step >= trainer.step]  # earlier ones are made
@@ -375,15 +363,9 @@ def run_of(trainer: Trainer, member: int = 0) -> Run:
     trainer.finish()
     spec, split, diverged = trainer.specs[member], trainer.splits[member], trainer.diverged[member]
     looks = [look for look in trainer.evaluations if diverged is None or look[0] < max(1, diverged)]
-    widths = (split.inputs, *spec.hidden, split.outputs)
-    general = isinstance(trainer.initial, nn.Module)
-
-    def module(theta: Tensor) -> nn.Module:
-        return to_module(widths, spec.activation, theta, residual=spec.residual)
-
     path = None
     if trainer.snapshots:
-        order = slice(None) if general else torch_order(widths)
+        order = slice(None) if "model" in trainer.own else torch_order(trainer.widths)
         kept = [
             (step, theta[member, order])
             for step, theta in trainer.snapshots
@@ -403,13 +385,6 @@ def run_of(trainer: Trainer, member: int = 0) -> Run:
         lr_changes=tuple((step, lr[member] if isinstance(lr, list) else lr) for step, lr in trainer.lr_changes),
         path=path,
         own=trainer.own,
-        _final=_trained_module(trainer) if general else module(trainer.theta_of(member)),
-        _initial=trainer.initial if general else module(trainer.initial[member]),
+        _final=trainer.model_of(member),
+        _initial=trainer.initial_model_of(member),
     )
-
-
-def _trained_module(trainer: Trainer) -> nn.Module:
-    """A copy of the module that was trained, on the CPU, in the mode that it came in, its weights its own."""
-    copy = deepcopy(trainer.initial)
-    copy.load_state_dict({name: value.cpu().clone() for name, value in trainer.network.module.state_dict().items()})
-    return copy

@@ -1,8 +1,7 @@
-"""The choices a person can make, and nothing else: it knows no torch, no files but a csv's existence.
+"""The choices that make an experiment: `Spec`, its menus and its bounds. Standard library only.
 
-A `Spec` says everything needed to repeat a run. Sliders write one, papermill parameters write one,
-tests write one; the rest of labkit only reads it. The menus and bounds that controls and reports show
-are the ones that check the values here.
+A `Spec` says everything needed to repeat a run. Sliders, papermill parameters and tests write one; the rest of
+labkit reads it. Controls and reports show the menus and bounds that check the values here.
 """
 
 import base64
@@ -16,6 +15,9 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import TypeVar
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,26 @@ DATASETS = {
         inputs=0,
     ),
 }
-CSV = "csv:"  # dataset="csv:PATH" is a person's own table
+CSV = "csv:"  # dataset="csv:PATH" is a user-supplied table
+
+
+@dataclass(frozen=True)
+class LossOption:
+    """What is known of a loss before it is computed."""
+
+    about: str
+    classes_only: bool = False  # it compares class probabilities
+    uses_delta: bool = False  # huber_delta shapes it
+
+
+@dataclass(frozen=True)
+class OptimizerOption:
+    """What is known of an optimizer before it is made."""
+
+    about: str
+    states: int = 0  # numbers kept for every parameter
+    uses_momentum: bool = False
+
 
 SHAPES = {"constant": "every hidden layer has the same width", "funnel": "the width halves at every layer"}
 ACTIVATIONS = {
@@ -71,16 +92,16 @@ INITS = {
     "pytorch": "PyTorch's default: uniform within 1 / sqrt(fan_in), biases too",
 }
 LOSSES = {
-    "mse": "mean squared error",
-    "cross_entropy": "cross entropy of the predicted class probabilities; classes only",
-    "huber": "squared near 0, absolute beyond huber_delta",
+    "mse": LossOption("mean squared error"),
+    "cross_entropy": LossOption("cross entropy of the predicted class probabilities; classes only", classes_only=True),
+    "huber": LossOption("squared near 0, absolute beyond huber_delta", uses_delta=True),
 }
 OPTIMIZERS = {
-    "sgd": "plain gradient descent on a batch",
-    "momentum": "gradient descent that keeps a share of its last step",
-    "rmsprop": "each gradient divided by its recent size",
-    "adam": "momentum and rmsprop together, corrected for their start",
-    "adamw": "adam with l2 taken off the weights directly",
+    "sgd": OptimizerOption("plain gradient descent on a batch"),
+    "momentum": OptimizerOption("gradient descent that keeps a share of its last step", 1, uses_momentum=True),
+    "rmsprop": OptimizerOption("each gradient divided by its recent size", 1),
+    "adam": OptimizerOption("momentum and rmsprop together, corrected for their start", 2, uses_momentum=True),
+    "adamw": OptimizerOption("adam with l2 taken off the weights directly", 2, uses_momentum=True),
 }
 DEVICES = {
     "auto": "CUDA, then MPS, then CPU",
@@ -97,6 +118,20 @@ def refusal(name: str, value: object, allowed: str, hint: str = "") -> ValueErro
     except ValueError:  # Python writes no whole number of more than 4,300 digits
         shown = "a number of thousands of digits"
     return ValueError(f"{name}={shown} is not allowed: {name} takes {allowed}.{hint}")
+
+
+def option(name: str, value: object, registry: Mapping[str, Row]) -> Row:
+    """Return the row of a registry.
+
+    Args:
+        name: What is chosen, such as "loss".
+        value: Which row.
+        registry: The rows by name.
+
+    Raises:
+        ValueError: if there is no such row, naming the nearest one.
+    """
+    return registry[Menu("", registry).check(name, value)]
 
 
 def nearest(word: object, words: list[str]) -> str:
@@ -132,7 +167,7 @@ def check_table(name: str, value: str) -> None:
 
 @dataclass(frozen=True)
 class DatasetMenu(Menu):
-    """The data sets, and a person's own table."""
+    """The data sets, and a user-supplied table."""
 
     @property
     def allowed(self) -> str:
@@ -254,10 +289,10 @@ class Spec:
     def __post_init__(self) -> None:
         for name, rule in RULES.items():
             object.__setattr__(self, name, rule.check(name, getattr(self, name)))
-        if self.loss == "cross_entropy" and self.known and not self.known.classes:
+        if LOSSES[self.loss].classes_only and self.known and not self.known.classes:
             raise ValueError(
-                f"loss='cross_entropy' is not allowed on dataset={self.dataset!r}: cross entropy compares class "
-                "probabilities and this is a regression. Take loss='mse' or loss='huber'."
+                f"loss={self.loss!r} is not allowed on dataset={self.dataset!r}: {self.loss.replace('_', ' ')} "
+                f"compares class probabilities and this is a regression. {FOR_REGRESSION}"
             )
         if self.known:
             check_batch(self.batch_size, self.training_samples, " For data of your own, set samples to their number.")
@@ -365,6 +400,7 @@ class Spec:
 
 
 RULES = {choice.name: choice.metadata["rule"] for choice in dataclasses.fields(Spec)}  # name → its check
+FOR_REGRESSION = "Take " + " or ".join(f"loss={name!r}" for name in LOSSES if not LOSSES[name].classes_only) + "."
 VERSION = "lab1."  # a share string leaves out the defaults: change a default and this must change too
 
 

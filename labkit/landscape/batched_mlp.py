@@ -50,7 +50,7 @@ def batched(measure: LossFn, y: Tensor, outputs: int) -> Callable[[Tensor], Tens
     numbers = y.ndim == 1 and y.dtype == torch.int64 and int(y.min()) >= 0 and int(y.max()) < outputs
     columns = as_columns(y, outputs) if numbers else y
     if columns.shape == (len(y), outputs):
-        if loss and (loss.name != "cross_entropy" or numbers):
+        if loss and (not loss.classes_only or numbers):
             return lambda prediction: loss.values(prediction, columns.to(prediction))
         if measure in FIT_FOR_MANY:
             return lambda prediction: measure(prediction, columns)
@@ -80,7 +80,7 @@ def check_targets(measure: LossFn, answer: Tensor, y: Tensor) -> None:
         return
     if not isinstance(answer, Tensor):
         raise ValueError(f"the model answers with a {type(answer).__name__}. Give a loss_fn that takes it apart.")
-    if loss.name != "cross_entropy" or (y.is_floating_point() and y.ndim == answer.ndim):
+    if not loss.classes_only or (y.is_floating_point() and y.ndim == answer.ndim):
         check_answer(answer, y)
     else:
         _check_classes(y, answer)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from labkit.core import devices
+from labkit.core.network import ACTIVATIONS
 from labkit.core.optimizers import Optimizer
 from labkit.core.runs import progress
 from labkit.core.spec import RULES, Number, Whole
@@ -19,7 +20,7 @@ from labkit.landscape.directions import Direction, between, flat, moved, shaped,
 from labkit.landscape.evaluator import LossEvaluator
 from labkit.landscape.planes import Line
 
-ODD = (nn.Tanh, nn.Identity)  # f(−z) = −f(z)
+ODD = tuple(each.module for each in ACTIVATIONS.values() if each.odd)  # f(−z) = −f(z)
 BETTER = 1e-12  # of all products: what is less is rounding, and might never end
 PLACES = 4  # on the curve, in every step of its training
 
