@@ -96,7 +96,7 @@ def views(flat: Tensor, widths: tuple[int, ...]) -> tuple[list[Tensor], list[Ten
     weights, biases, start = [], [], 0
     for fan_in, fan_out in pairwise(widths):
         end = start + fan_in * fan_out
-        weights.append(flat[:, start:end].unflatten(1, (fan_in, fan_out)))  # (members, fan_in, fan_out)
+        weights.append(flat[:, start:end].view(len(flat), fan_in, fan_out))  # (members, fan_in, fan_out)
         biases.append(flat[:, end : end + fan_out].unsqueeze(1))  # (members, 1, fan_out)
         start = end + fan_out
     return weights, biases
@@ -119,7 +119,7 @@ def shortcut(h: Tensor, width: int) -> Tensor | None:
     """What a residual layer adds to its output: its input, or the averages of neighbours where the width halves."""
     if h.shape[-1] == width:
         return h
-    return h.unflatten(-1, (width, 2)).mean(-1) if h.shape[-1] == 2 * width else None
+    return h.reshape(*h.shape[:-1], width, 2).mean(-1) if h.shape[-1] == 2 * width else None
 
 
 def _shortcut_back(gradient: Tensor, fan_in: int) -> Tensor:
@@ -160,7 +160,7 @@ class Network:
             self._deltas = [torch.empty_like(z) for z in self._sums]
             self._ones = self.theta.new_ones(len(self.theta), 1, self._samples)
             self.delta = self._deltas[-1]  # where a loss writes its slope  # (members, N, out)
-        self._inputs = []
+        self._inputs: list[Tensor] = []
         return self._through_layers(x, [*self._sums[:-1], out], self._acts, self._inputs)
 
     def predict(self, x: Tensor) -> Tensor:
@@ -293,7 +293,8 @@ class ModuleNetwork:
     def predict(self, x: Tensor) -> Tensor:
         """Return the prediction in eval mode."""
         with torch.no_grad():
-            return self.module.eval()(x[0]).unsqueeze(0)
+            prediction: Tensor = self.module.eval()(x[0])
+        return prediction.unsqueeze(0)
 
 
 class Residual(nn.Module):
@@ -306,7 +307,7 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer."""  # (N, fan_in) → (N, fan_out)
         skip = shortcut(x, self.linear.out_features)
-        a = self.activation(self.linear(x))
+        a: Tensor = self.activation(self.linear(x))
         return a if skip is None else a + skip
 
 
@@ -317,7 +318,7 @@ def to_module(widths: tuple[int, ...], activation: str, theta: Tensor, *, residu
     weights, biases = views(theta.detach().cpu().unsqueeze(0), widths)
     for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         # On "meta" nothing is drawn. nn.utils.skip_init would do, but imports sympy: half a second at the first Stop.
-        linear = nn.Linear(*weight.shape[1:], dtype=theta.dtype, device="meta")
+        linear = nn.Linear(weight.shape[1], weight.shape[2], dtype=theta.dtype, device="meta")
         linear.weight = nn.Parameter(weight[0].T.clone(memory_format=torch.contiguous_format))
         linear.bias = nn.Parameter(bias[0, 0].clone())
         if layer == len(weights) - 1:

@@ -134,7 +134,7 @@ class TorchStepper:
         """Make a whole block of steps as one CUDA graph, captured on first use; plainly where that fails."""
         if self._graph is None:
             before = {name: part.clone() for name, part in self._state().items()}
-            side = torch.cuda.Stream()
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 self._run_steps(0, 1)  # buffers are made and libraries loaded outside the capture

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +30,7 @@ def same_ensemble(spec: Spec) -> Spec:
     return spec.but(**{name: getattr(default, name) for name in FREE_AMONG_MEMBERS})
 
 
-def divergence(step: int | None, losses: Sequence[float]) -> str:
+def divergence(step: int | None, losses: Sequence[float] | np.ndarray) -> str:
     """Say how a run diverged at `step`, or nothing if it did not."""
     if step is None:
         return ""
