@@ -10,8 +10,8 @@ def generators(device: torch.device) -> list[torch.Generator]:
     """Return the global generators that layers such as dropout draw from: the CPU's, and that of a CUDA device."""
     if device.type != "cuda":
         return [torch.default_generator]
-    torch.cuda.init()  # before it there are no generators of GPUs
     index = torch.cuda.current_device() if device.index is None else device.index
+    torch.cuda.init()  # type: ignore[no-untyped-call]  # before it there are no generators of GPUs
     return [torch.default_generator, torch.cuda.default_generators[index]]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from labkit.core import devices
 from labkit.core.network import to_module, torch_order
 from labkit.core.runs import WeightPath
-from labkit.core.spec import Menu
+from labkit.core.spec import option
 from labkit.core.trainer import Trainer
 from labkit.landscape.directions import (
     Direction,
@@ -60,7 +60,7 @@ class Options:
     at: int | None = None
 
     def __post_init__(self) -> None:
-        Menu("", DIRECTIONS).check("directions", self.directions)
+        option("directions", self.directions, DIRECTIONS)
 
 
 @dataclass(frozen=True)

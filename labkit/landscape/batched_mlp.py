@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from labkit.core import devices
 from labkit.core.losses import Loss, accuracy, as_columns, r_squared
-from labkit.core.network import MODULES, Residual, check_answer, shortcut
+from labkit.core.network import ACTIVATIONS, Residual, check_answer, shortcut
 from labkit.landscape.directions import Direction
 
 CACHE = 2 << 20  # bytes that a layer's outputs may take on a CPU before they fall out of its cache
@@ -20,27 +20,16 @@ FEW_INPUTS = 8  # up to this many, the first layer is quicker computed at every 
 WORK, TILES = 5e7, 4  # minimum work (floating-point operations) and tiles per thread: with less it waits for the others
 GPU_SHARE, GPU_CHUNK = 0.25, 1 << 30  # of the free memory, and bytes, for one chunk of places on a GPU
 CPU_SHARE = 0.5  # of the free memory, for the buffers of all threads
-
-
-class Elementwise(NamedTuple):
-    """How an activation is applied to what a layer may overwrite, and whether f(−z) = −f(z)."""
-
-    apply: Callable[[Any, Tensor], Tensor] = lambda module, z: module(z)
-    odd: bool = False
-
-
-# The activations that networks are batched with. In place, as fresh memory costs a CPU more than the numbers.
-ELEMENTWISE: dict[type[nn.Module], Elementwise] = {module: Elementwise() for module in MODULES.values()} | {
-    nn.ReLU: Elementwise(lambda module, z: z.clamp_min_(0)),
-    nn.Tanh: Elementwise(lambda module, z: z.tanh_(), odd=True),
-    nn.Sigmoid: Elementwise(lambda module, z: z.sigmoid_()),
-    nn.GELU: Elementwise(lambda module, z: torch.ops.aten.gelu_(z, approximate=module.approximate)),
-    nn.SiLU: Elementwise(lambda module, z: functional.silu(z, inplace=True)),
-    nn.ELU: Elementwise(lambda module, z: functional.elu(z, module.alpha, inplace=True)),
-    nn.LeakyReLU: Elementwise(lambda module, z: functional.leaky_relu(z, module.negative_slope, inplace=True)),
-    nn.Softplus: Elementwise(),
-    nn.Identity: Elementwise(odd=True),
+IN_PLACE: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {  # (module, z) → z, overwritten:
+    nn.ReLU: lambda module, z: z.clamp_min_(0),  # fresh memory for every layer costs a CPU more than the numbers
+    nn.Tanh: lambda module, z: z.tanh_(),
+    nn.Sigmoid: lambda module, z: z.sigmoid_(),
+    nn.GELU: lambda module, z: torch.ops.aten.gelu_(z, approximate=module.approximate),
+    nn.SiLU: lambda module, z: functional.silu(z, inplace=True),
+    nn.ELU: lambda module, z: functional.elu(z, module.alpha, inplace=True),
+    nn.LeakyReLU: lambda module, z: functional.leaky_relu(z, module.negative_slope, inplace=True),
 }
+ELEMENTWISE = {*(row.module for row in ACTIVATIONS.values()), *IN_PLACE, nn.Softplus}  # what may follow a linear layer
 KNOWN = {functional.mse_loss: "mse", functional.huber_loss: "huber", functional.cross_entropy: "cross_entropy"}
 BATCHED_SCORES = (accuracy, r_squared)  # beside the losses: they take the predictions of many networks at once
 LossFn = Callable[[Tensor, Tensor], Tensor]  # (prediction, target) → scalar
@@ -60,7 +49,7 @@ def batched(measure: LossFn, y: Tensor, outputs: int) -> Callable[[Tensor], Tens
     numbers = y.ndim == 1 and y.dtype == torch.int64 and int(y.min()) >= 0 and int(y.max()) < outputs
     columns = as_columns(y, outputs) if numbers else y
     if columns.shape == (len(y), outputs):
-        if loss and (loss.name != "cross_entropy" or numbers):
+        if loss and (not loss.classes_only or numbers):
             return lambda prediction: loss.values(prediction, columns.to(prediction))
         if measure in BATCHED_SCORES:
             return lambda prediction: measure(prediction, columns)
@@ -95,7 +84,7 @@ def check_targets(measure: LossFn, answer: Tensor, y: Tensor) -> None:
         return
     if not isinstance(answer, Tensor):
         raise ValueError(f"the model answers with a {type(answer).__name__}. Give a loss_fn that takes it apart.")
-    if loss.name != "cross_entropy" or (y.is_floating_point() and y.ndim == answer.ndim):
+    if not loss.classes_only or (y.is_floating_point() and y.ndim == answer.ndim):
         check_answer(answer, y)
     else:
         _check_classes(y, answer)
@@ -273,7 +262,8 @@ class BatchedMLP:
             else:
                 torch.mm(mix, first.flatten(1), out=z.flatten(1))
             skip = shortcut(h.mT, z.shape[1]) if layer.residual else None
-            a = ELEMENTWISE[type(layer.activation)].apply(layer.activation, z)
+            act = layer.activation
+            a = IN_PLACE[type(act)](act, z) if type(act) in IN_PLACE else act(z)
             h = a if skip is None else a + skip.mT
         return h
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from labkit.core import devices
 from labkit.core.runs import WeightPath
-from labkit.core.spec import RULES, Menu
+from labkit.core.spec import RULES, option
 
 Direction = dict[str, Tensor]
 NORMALIZATIONS: dict[str, Callable[[Tensor], Tensor] | None] = {  # name → what is scaled together, a row each
@@ -133,7 +133,7 @@ def random_directions(
     Raises:
         ValueError: if the model has no parameters, or the seed or `normalize` is not allowed.
     """
-    rows_of = NORMALIZATIONS[Menu("", NORMALIZATIONS).check("normalize", normalize)]
+    rows_of = option("normalize", normalize, NORMALIZATIONS)
     # Not torch's generator: it reads 32 bits of a seed, so these numbers would be some run's first weights too.
     rng = np.random.default_rng(RULES["seed"].check("seed", seed))
     weights = weights_of(model)

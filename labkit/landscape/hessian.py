@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from labkit.core import devices
 from labkit.core.random_state import preserved
 from labkit.core.runs import WeightPath, progress
-from labkit.core.spec import RULES, Menu, Whole
+from labkit.core.spec import RULES, Whole, option
 from labkit.landscape.batched_mlp import LossFn, check_targets
 from labkit.landscape.directions import Direction, flat, moved, shaped, weights_along, weights_of
 from labkit.landscape.evaluator import check_data
@@ -164,11 +164,11 @@ def eigenpairs(
         RuntimeError: if the eigenvalues lie too close together to be told apart.
     """
     size = sum(weight.numel() for weight in weights_of(model).values())
-    which, k = Menu("", ENDS).check("which", which), Whole("", 1, size).check("k", k)
+    (sign, _), k = option("which", which, ENDS), Whole("", 1, size).check("k", k)
     starts = _starts(start, k, size)
     hessian = _Hessian(model, loss_fn, x, y)
     if size <= max(DENSE, DENSE_PER_PAIR * k):
-        values, vectors = _dense(hessian, k, ENDS[which][0])
+        values, vectors = _dense(hessian, k, sign)
     else:
         values, vectors = _lanczos(hessian, starts, which)
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(1, keepdims=True), 1)  # (k, 1)

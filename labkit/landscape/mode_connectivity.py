@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from labkit.core import devices
+from labkit.core.network import ACTIVATIONS
 from labkit.core.optimizers import Optimizer
 from labkit.core.random_state import preserved
 from labkit.core.runs import progress
@@ -21,6 +22,7 @@ from labkit.landscape.directions import Direction, between, flat, moved, shaped,
 from labkit.landscape.evaluator import LossEvaluator, Measured
 from labkit.landscape.planes import LINE_POINTS, Line
 
+ODD = tuple(each.module for each in ACTIVATIONS.values() if each.odd)  # f(−z) = −f(z)
 BETTER = 1e-12  # of all products: what is less is rounding, and might never end
 PLACES = 4  # on the curve, in every step of its training
 
@@ -86,7 +88,7 @@ def _sweep(mine: Direction, theirs: Direction, layers: list[Layer], *, outgoing:
     for layer, after in pairwise(layers):
         theirs_here, mine_here = (_units(each, layer, after if outgoing else None) for each in (theirs, mine))
         products = theirs_here @ mine_here.T  # (their units, my units)
-        odd = ELEMENTWISE[type(layer.activation)].odd
+        odd = type(layer.activation) in ODD
         gain = products.abs() if odd else products
         rows, order = linear_sum_assignment(gain.numpy(), maximize=True)
         if gain[rows, order].sum() > products.trace() + BETTER * products.abs().sum():

@@ -17,12 +17,13 @@ from torch.nn.utils import parametrizations, vector_to_parameters
 import labkit
 from labkit.core import devices
 from labkit.core.losses import Loss
-from labkit.core.network import Residual, to_module
-from labkit.core.spec import ACTIVATIONS as MENU
+from labkit.core.network import ACTIVATIONS as REGISTRY
+from labkit.core.network import Residual
 from labkit.landscape import evaluator, planes
-from labkit.landscape.batched_mlp import ELEMENTWISE, BatchedMLP, Part
+from labkit.landscape.batched_mlp import ELEMENTWISE, IN_PLACE, BatchedMLP, Part
 from labkit.landscape.directions import flat, shaped, weights_of
 from labkit.landscape.evaluator import InPlace, LossEvaluator, _Vmapped
+from labkit.landscape.mode_connectivity import ODD
 
 SPEC = labkit.Spec(samples=80, width=8, depth=3, steps=60, lr=0.02)
 CORNERS = ((-1.0, 0.5), (0.0, 2.0))
@@ -1462,13 +1463,13 @@ def test_coefficients_and_weights_of_another_shape_are_refused():
             here.at_weights(wrong)
 
 
-def test_every_activation_of_the_lab_is_batched_and_odd_where_it_says_so():
+def test_every_activation_of_the_lab_is_batched():
+    assert {row.module for row in REGISTRY.values()} <= ELEMENTWISE
     z = torch.linspace(-3, 3, 99, dtype=torch.float64)
-    for kind, row in ELEMENTWISE.items():
-        f = kind()
-        assert torch.equal(row.apply(f, z.clone()), f(z))
-        assert row.odd == torch.allclose(f(-z), -f(z)), kind
-    assert {type(to_module((1, 1, 1), name, torch.zeros(4))[1]) for name in MENU} <= ELEMENTWISE.keys()
+    for kind, act in IN_PLACE.items():
+        assert torch.equal(act(kind(), z.clone()), kind()(z))
+    for kind in ELEMENTWISE:
+        assert (kind in ODD) == torch.allclose(kind()(-z), -kind()(z))
 
 
 # On a GPU
