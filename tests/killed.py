@@ -13,19 +13,19 @@ sys.path.insert(0, {tests!r})
 import labkit, killed
 from labkit.core import checkpoints
 from labkit.storage import tensor_folder
-from labkit.core.trainer import Trainer
+from labkit.core.torch_stepper import TorchStepper
 
 checkpoints.PAUSE, checkpoints.SHARE = 0.0, float("inf")  # one after every block of steps
 {bomb}
 killed.train({case!r}, {folder!r})
 """
 AT_STEP = """
-real = Trainer._run_steps
+real = TorchStepper._run_steps
 def run_steps(self, first, last):
     if self._block_start + last >= {step}:
         os.kill(os.getpid(), signal.SIGKILL)
     real(self, first, last)
-Trainer._run_steps = run_steps
+TorchStepper._run_steps = run_steps
 """
 WHILE_WRITING = """
 real, count = tensor_folder._digest, [0]

@@ -68,7 +68,7 @@ def reshaped(folder, rng, mark):
     """A folder that is whole, of another architecture: the tensors of one name have another shape, or are missing."""
     kind = next(folder.glob("*.json")).stem
     tensors, facts = tensor_folder.read(folder, kind)
-    name = rng.choice([name for name in tensors if name.startswith(("part.", "final."))])
+    name = rng.choice([name for name in tensors if name.startswith(("theta", "optimizer.", "previous", "final."))])
     if rng.random() < 0.5:
         tensors[name] = torch.zeros(*tensors[name].shape, 2)
     else:

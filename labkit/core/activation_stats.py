@@ -1,4 +1,4 @@
-"""How the numbers inside a network spread from layer to layer: what its start does to them. It knows no plots."""
+"""How the numbers inside a network spread from layer to layer: what its start does to them."""
 
 from dataclasses import dataclass
 
@@ -40,10 +40,10 @@ def signal(model: nn.Module, x: Tensor) -> Signal:
         raise ValueError(f"x has {len(x)} samples: a variance over samples needs at least 2.")
     rows: list[tuple[float, float, float]] = []
 
-    def measure(layer: nn.Linear, inputs: tuple, sums: Tensor) -> None:
+    def measure(layer: nn.Module, inputs: object, sums: Tensor) -> None:
         wide = sums.double().reshape(-1, sums.shape[-1])  # (N, out)
-        off = (wide <= 0).all(0).double().mean()
-        rows.append((float(wide.square().mean()), float(wide.var(0).mean()), float(off)))
+        dead = (wide <= 0).all(0).double().mean()
+        rows.append((float(wide.square().mean()), float(wide.var(0).mean()), float(dead)))
 
     hooks = [part.register_forward_hook(measure) for part in model.modules() if isinstance(part, nn.Linear)]
     if not hooks:

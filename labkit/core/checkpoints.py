@@ -1,6 +1,6 @@
-"""Checkpoints of a training: the two newest on disk, each whole or not at all. It knows no runs.
+"""Checkpoints of a training: the two newest on disk, each whole or not at all.
 
-A training has a subfolder of its own, named by what it is: specs, data and model. So one folder takes many.
+A training has a subfolder of its own, named by its specs, data and model. So one folder takes many.
 """
 
 import hashlib
@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from labkit.core.data import Split
 from labkit.core.trainer import Trainer
 from labkit.storage import atomic, tensor_folder
 
+Facts = dict[str, Any]
 KIND = "checkpoint"
 KEPT = 2  # where the newest is damaged there is one before it
 PAUSE = 1.0  # seconds from one to the next, at least
@@ -28,14 +31,14 @@ SHARE = 0.05  # of the time that may go into writing
 
 @contextmanager
 def checkpointing(
-    folder: str | os.PathLike, trainer: Trainer, lr_changes: Sequence[tuple[int, float]] = ()
+    folder: str | os.PathLike[str], trainer: Trainer, lr_changes: Sequence[tuple[int, float | list[float]]] = ()
 ) -> Iterator[Callable[[], None]]:
     """Take a new trainer to its newest checkpoint, and keep more while it trains.
 
     Args:
         folder: The folder of all checkpoints.
-        trainer: It, before its first step.
-        lr_changes: The changes of the learning rate that it is to make on the way.
+        trainer: A trainer before its first step.
+        lr_changes: The changes of the learning rate that it will make on the way.
 
     Yields:
         What to call between steps: it writes a checkpoint when it is time for one, and at the end.
@@ -63,7 +66,7 @@ def checkpointing(
         yield offer
 
 
-def _write(place: Path, trainer: Trainer, of: dict) -> None:
+def _write(place: Path, trainer: Trainer, of: Facts) -> None:
     tensors, facts = trainer.state()
     made = {"of": of, "where": _where(trainer)}
     tensor_folder.write(place / f"step-{trainer.step:012}", KIND, tensors, facts | made)
@@ -71,14 +74,14 @@ def _write(place: Path, trainer: Trainer, of: dict) -> None:
         shutil.rmtree(old)
 
 
-def _resume(place: Path, trainer: Trainer, of: dict) -> None:
+def _resume(place: Path, trainer: Trainer, of: Facts) -> None:
     """Take the trainer to the newest checkpoint that is whole, and say why if that is not the newest one."""
     for folder in reversed(_there(place, trainer)):
         try:
             tensors, facts = tensor_folder.read(folder, KIND)
             if facts["of"] != of:
                 raise ValueError(f"the {KIND} in {folder} is of another training.")
-            trainer.restore(tensors, facts)
+            trainer.restore(*_by_name(tensors, facts, trainer))
         except ValueError as reason:
             aside = folder.with_name(f"refused-{time.time_ns()}-{folder.name}")
             folder.rename(aside)
@@ -90,25 +93,51 @@ def _resume(place: Path, trainer: Trainer, of: dict) -> None:
         return
 
 
+def _by_name(tensors: dict[str, Tensor], facts: Facts, trainer: Trainer) -> tuple[dict[str, Tensor], Facts]:
+    """Name the tensors of checkpoints until commit 620a7d4, which counted them in the order of `Trainer.state`."""
+    if "part.0" not in tensors:
+        return tensors, facts
+    parts, named = list(trainer.state()[0]), {}
+    for key, tensor in tensors.items():
+        kind, *rest = key.split(".")
+        if kind == "part":
+            key = parts[int(rest[0])]
+        elif kind == "look":
+            key = f"evaluation.{rest[0]}.{('loss', 'score')[int(rest[1])]}"
+        elif kind == "order":
+            key = f"order.{rest[0]}.{('rng', 'left')[int(rest[1])]}"
+        elif kind == "snapshot":
+            key = f"snapshot.{rest[0]}"
+        named[key] = tensor
+    return named, facts | {"block_start": facts["_block_start"], "evaluations": facts["looks"]}
+
+
 def _there(place: Path, trainer: Trainer) -> list[Path]:
     """The checkpoints that a training can go on from; one with more steps may have left later ones."""
     return sorted(each for each in place.glob("step-*") if int(each.name[5:]) <= trainer.total)
 
 
-def _where(trainer: Trainer) -> dict:
+def _where(trainer: Trainer) -> Facts:
     """What the last bit of a number depends on, beside the training itself."""
     return {"torch": torch.__version__, "device": trainer.device.device.type, "threads": f"{trainer.threads} threads"}
 
 
-def _made_of(trainer: Trainer, lr_changes: Sequence[tuple[int, float]]) -> dict:
+def _made_of(trainer: Trainer, lr_changes: Sequence[tuple[int, float | list[float]]]) -> Facts:
     """What makes two trainings the same one; how long it is to go on does not."""
     specs = [asdict(spec) for spec in trainer.specs]
     for spec in specs:
         del spec["steps"]
-    model = repr(trainer.network.module) if "model" in trainer.own else ""
+    model = repr(trainer.model_of()) if "model" in trainer.own else ""
     data = [_digest(split) for split in {id(split): split for split in trainer.splits}.values()]
-    parts = {"specs": specs, "data": data, "model": model, "lr_changes": lr_changes, "snapshots": trainer.to_keep}
-    return json.loads(json.dumps(parts))
+    parts = {
+        "specs": specs,
+        "data": data,
+        "model": model,
+        "lr_changes": lr_changes,
+        "snapshots": trainer.history.to_keep,
+    }
+    made: Facts = json.loads(json.dumps(parts))
+    return made
 
 
 def _digest(split: Split) -> str:

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from labkit.core.spec import Spec
+from labkit.core.spec import LOSSES, OPTIMIZERS, Spec, option
 
 FLOAT = 4  # bytes in a float32
-STATES = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2, "adamw": 2}  # numbers kept for every parameter
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,8 @@ def widths_of(spec: Spec, inputs: int | None = None, outputs: int | None = None)
 
 def outputs_of(classes: int, loss: str) -> int:
     """How many numbers the network answers: two classes under mse or huber need one, at ±1."""
-    one = classes == 0 or (classes == 2 and loss != "cross_entropy")
-    return 1 if one else classes
+    reads_classes = option("loss", loss, LOSSES).classes_only
+    return 1 if classes == 0 or (classes == 2 and not reads_classes) else classes
 
 
 def cost(spec: Spec, *, inputs: int | None = None, outputs: int | None = None, batch: int | None = None) -> Cost:
@@ -69,7 +68,7 @@ def cost(spec: Spec, *, inputs: int | None = None, outputs: int | None = None, b
     batch = batch or spec.batch_size or spec.training_samples
     products = [fan_in * fan_out for fan_in, fan_out in pairwise(widths)]
     parameters = sum(products) + sum(widths[1:])
-    copies = 2 * (1 + STATES[spec.optimizer]) + 2  # weights and state twice, gradient, scratch
+    copies = 2 * (1 + OPTIMIZERS[spec.optimizer].states) + 2  # weights and state twice, gradient, scratch
     activations = batch * (widths[0] + 4 * sum(widths[1:]))  # sums, outputs, slopes and deltas
     return Cost(
         parameters=parameters,

@@ -1,4 +1,4 @@
-"""Data sets: a `Spec` or a person's own arrays → a `Split`, scaled for a network; it knows no networks."""
+"""Data sets: a `Spec` or user-supplied arrays → a `Split`, scaled for a network."""
 
 import csv
 import math
@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from labkit.core.costs import outputs_of
-from labkit.core.spec import CSV, Spec, check_batch, share_of
+from labkit.core.spec import CSV, DATASETS, FOR_REGRESSION, LOSSES, Spec, check_batch, option, share_of
 
 STREAMS = {"data": 0, "init": 1, "batches": 2}  # what one seed drives, each from a generator of its own
 LARGEST = torch.finfo(torch.float32).max
@@ -35,7 +36,7 @@ class Split:
         classes: how many classes; 0 for a regression.
         x_mean, x_scale: raw input = input · x_scale + x_mean.  # (inputs,)
         y_mean, y_scale: raw target = target · y_scale + y_mean, for a regression.
-        labels: the class values as they stand in a person's own table.
+        labels: the class values as they stand in a user-supplied table.
     """
 
     x_train: Tensor
@@ -72,12 +73,12 @@ class Split:
         return f"Split: {len(self.x_train)} training and {len(self.x_test)} test samples, {self.inputs} inputs, {kind}"
 
 
-def load_data(spec: Spec, data: tuple | None = None) -> Split:
+def load_data(spec: Spec, data: tuple[Any, Any] | None = None) -> Split:
     """Make, read or take the data of a spec.
 
     Args:
         spec: The choices.
-        data: A person's own `(x, y)` in place of the spec's data set: x (N, inputs), y (N,) or (N, 1) numbers
+        data: Your own `(x, y)` in place of the spec's data set: x (N, inputs), y (N,) or (N, 1) numbers
             or class numbers, or one-hot (N, K). Regression targets are standardised from the training part.
 
     Raises:
@@ -89,23 +90,29 @@ def load_data(spec: Spec, data: tuple | None = None) -> Split:
         return _own(spec, *data)
     if spec.dataset.startswith(CSV):
         path = Path(spec.dataset.removeprefix(CSV))
-        about = path.stat()
-        table = read_csv(path, about.st_mtime_ns, about.st_size)
+        table = read_csv(path)
         try:
-            return _own(spec, *table)
+            return _own(spec, table.x, table.y)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     maker = _MAKERS[spec.dataset]
     rng = generator(spec.seed, "data")
     x, y = maker(spec, rng)
-    if spec.known.all_for_training:
+    known = DATASETS[spec.dataset]
+    if known.all_for_training:
         nothing = torch.zeros(1), torch.ones(1)
-        return _split(spec, x, y, torch.arange(len(x)), spec.known.classes, scaling=nothing)
-    return _split(spec, x, y, torch.randperm(len(x), generator=rng), spec.known.classes)
+        return _split(spec, x, y, torch.arange(len(x)), known.classes, scaling=nothing)
+    return _split(spec, x, y, torch.randperm(len(x), generator=rng), known.classes)
 
 
 def _split(
-    spec: Spec, x: Tensor, y: Tensor, order: Tensor, classes: int, scaling: tuple | None = None, **more
+    spec: Spec,
+    x: Tensor,
+    y: Tensor,
+    order: Tensor,
+    classes: int,
+    scaling: tuple[Tensor, Tensor] | None = None,
+    **more: Any,
 ) -> Split:
     """Shuffle, cut into training and test part, scale by the training part alone."""
     cut = len(order) if scaling else share_of(len(order), spec.train_share)
@@ -128,7 +135,7 @@ def _targets(y: Tensor, classes: int, loss: str) -> Tensor:
     """Write targets the way that a loss wants them."""
     if not classes:
         return y.float().reshape(-1, 1)
-    if loss == "cross_entropy":
+    if option("loss", loss, LOSSES).classes_only:
         return y.long()
     if outputs_of(classes, loss) == 1:
         return y.float().reshape(-1, 1) * 2 - 1
@@ -197,7 +204,7 @@ def _bumps(spec: Spec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def _chebyshev(spec: Spec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    x = torch.linspace(-1, 1, spec.known.size).unsqueeze(1)
+    x = torch.linspace(-1, 1, DATASETS["chebyshev"].size).unsqueeze(1)
     return x, 8 * x[:, 0] ** 4 - 8 * x[:, 0] ** 2 + 1
 
 
@@ -247,23 +254,34 @@ _MAKERS = {
 }
 
 
-@lru_cache(maxsize=1)
-def read_csv(path: Path, changed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read a table of numbers, last column the target; again only if the file has changed.
+class CsvTable(NamedTuple):
+    """The numbers of a csv file, and the names of its inputs."""
 
-    A first row of names is passed over.
+    x: np.ndarray  # (N, inputs)
+    y: np.ndarray  # (N,)
+    columns: list[str]
+
+
+def read_csv(path: Path) -> CsvTable:
+    """Read a table of numbers, last column the target, under a row of names or none; again only if it has changed.
 
     Raises:
         ValueError: with the line, the column and what to mend.
     """
+    about = path.stat()
+    return _read_csv(path, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=1)
+def _read_csv(path: Path, changed: int, size: int) -> CsvTable:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             lines = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a text table: {error}. Save it as CSV in UTF-8.") from None
-    if lines and not any(is_number(cell) for cell in lines[0][1]):
-        lines = lines[1:]
+    named = bool(lines) and not any(map(_is_number, lines[0][1]))
+    names, lines = (lines[0][1], lines[1:]) if named else ([], lines)
     if len(lines) < 10:
         rows = "1 row" if len(lines) == 1 else f"{len(lines)} rows"
         raise ValueError(f"{path} has {rows} of data; at least 10 are needed.")
@@ -271,7 +289,9 @@ def read_csv(path: Path, changed: int, size: int) -> tuple[np.ndarray, np.ndarra
     if columns < 2:
         raise ValueError(f"{path} has one column; it takes inputs first and the target last, parted by commas.")
     table = np.array([_read_row(path, number, row, columns) for number, row in lines])
-    return table[:, :-1], table[:, -1]
+    inputs = columns - 1
+    titles = [name.strip() for name in names[:inputs]] if named else [f"column {k + 1}" for k in range(inputs)]
+    return CsvTable(table[:, :-1], table[:, -1], titles)
 
 
 def _read_row(path: Path, number: int, row: list[str], columns: int) -> list[float]:
@@ -281,12 +301,12 @@ def _read_row(path: Path, number: int, row: list[str], columns: int) -> list[flo
         where = f"{path} line {number}, column {column}"
         if not cell.strip():
             raise ValueError(f"{where} is empty. Fill the gap, or leave the line out.")
-        if not is_number(cell):
+        if not _is_number(cell):
             raise ValueError(f"{where} holds {cell!r}, which is not a finite number. Write text as numbers first.")
     return [float(cell) for cell in row]
 
 
-def is_number(cell: str) -> bool:
+def _is_number(cell: str) -> bool:
     """Whether a cell of a table holds a finite number."""
     try:
         return abs(float(cell)) <= LARGEST  # not so for nan
@@ -295,7 +315,7 @@ def is_number(cell: str) -> bool:
 
 
 def _own(spec: Spec, x: object, y: object) -> Split:
-    """Split and scale a person's own inputs and targets."""
+    """Split and scale user-supplied inputs and targets."""
     x, y = _array("x", x), _array("y", y)
     x = x.reshape(len(x), -1)
     values = None
@@ -306,14 +326,15 @@ def _own(spec: Spec, x: object, y: object) -> Split:
         raise ValueError(f"x has {len(x)} rows and y has {len(y)}. Give one target for each row of inputs.")
     if len(x) < 2:
         raise ValueError(f"x has {len(x)} rows. Give at least 2, so that there is something to learn.")
-    if len(y.unique()) == 1:
+    found: Tensor = torch.unique(y)
+    if len(found) == 1:
         raise ValueError(f"every target is {y[0]:.15g}: one class, nothing to learn. Give at least two values.")
-    values = y.unique() if values is None else values
+    values = found if values is None else values
     is_classes = bool((y == y.round()).all()) and len(values) <= MOST_CLASSES
-    if spec.loss == "cross_entropy" and not is_classes:
+    if LOSSES[spec.loss].classes_only and not is_classes:
         raise ValueError(
-            f"loss='cross_entropy' is not allowed: the targets are no classes (whole numbers, at most {MOST_CLASSES} "
-            "different ones) but a regression. Take loss='mse' or loss='huber'."
+            f"loss={spec.loss!r} is not allowed: the targets are no classes (whole numbers, at most {MOST_CLASSES} "
+            f"different ones) but a regression. {FOR_REGRESSION}"
         )
     order = torch.randperm(len(x), generator=generator(spec.seed, "data"))
     if is_classes:
@@ -336,7 +357,7 @@ def _check_classes(values: Tensor, y: Tensor, trained: Tensor) -> None:
 
 
 def _array(name: str, values: object) -> Tensor:
-    """A person's array as float64 until it is scaled, or a sentence about what is wrong with it."""
+    """Return a user-supplied array as float64 until it is scaled, or say what is wrong with it."""
     try:
         array = torch.as_tensor(np.asarray(values, dtype=np.float64))
     except (TypeError, ValueError, RuntimeError) as error:  # the last: a tensor that requires a gradient

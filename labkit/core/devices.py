@@ -1,4 +1,4 @@
-"""Which device, how many threads, how much memory is free, and why; it knows nothing of networks."""
+"""Which device, how many threads, how much memory is free, and why."""
 
 import contextlib
 import os
@@ -53,8 +53,9 @@ def choose(name: str = "auto") -> Device:
         why = f"cpu ({found[taken]}): {why_not('cuda')}"
     else:
         why = f"{taken} ({found[taken]}): the fastest device that this machine has"
-    index = torch.cuda.current_device() if taken == "cuda" else None  # which one is current differs among threads
-    return Device(torch.device(taken, index), why)
+    if taken == "cuda":  # which one is current differs among threads
+        return Device(torch.device(taken, torch.cuda.current_device()), why)
+    return Device(torch.device(taken), why)
 
 
 def why_not(name: str) -> str:
@@ -66,7 +67,7 @@ def why_not(name: str) -> str:
     if torch.version.cuda is None:
         return "this torch was built without CUDA."
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:  # a driver that is missing or too old says so here
         return f"no NVIDIA GPU can be used: {str(error).splitlines()[0].rstrip('.')}."
     return "no NVIDIA GPU was found."
@@ -90,7 +91,7 @@ def gpu_misfit() -> str:
 
 
 def threads_for(flops: float) -> int:
-    """How many CPU threads a step of so many floating-point operations deserves: a formula, never a stopwatch."""
+    """How many CPU threads a step of `flops` operations is given: by formula, never by timing."""
     with _SETTING:  # while another thread computes, the setting is its own
         return int(max(1, min(torch.get_num_threads(), flops // WORK_PER_THREAD)))
 
@@ -102,7 +103,7 @@ def thread_count() -> int:
 
 
 def adopt(count: int) -> None:
-    """Compute in this thread with the count of another: a new thread may begin with anything."""
+    """Give this thread the thread count of another: a new thread may begin with any."""
     with _SETTING:
         torch.set_num_threads(count)
 
@@ -132,10 +133,10 @@ def free_bytes(device: torch.device) -> int:
         import psutil
     except ImportError:  # torch alone is enough to train; this counts no caches that would be given back
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(psutil.virtual_memory().available, _container_bytes())
+    return int(min(psutil.virtual_memory().available, _container_bytes()))
 
 
-def _container_bytes() -> int | float:
+def _container_bytes() -> float:
     """What a container's limit leaves; infinity outside one."""
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     if not (limit.exists() and used.exists()) or limit.read_text().strip() == "max":

@@ -1,8 +1,9 @@
-"""What a training will take and reach, foretold from a few that were made; it knows no widgets and no plots."""
+"""Forecast: time a few sizes and fit a few losses, then extrapolate to seconds and losses of others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares, nnls
@@ -32,7 +33,7 @@ class StepTimeModel:
     start: float
     overhead: float
     per_flop: float
-    ends: dict
+    ends: dict[str, Any]
 
     def seconds(self, spec: Spec) -> float:
         """Return the seconds that `spec.steps` steps will take, evaluations aside."""
@@ -46,7 +47,7 @@ class StepTimeModel:
         return f"StepTimeModel: {1e6 * self.overhead:.0f} µs a step and {1e-9 / self.per_flop:.3g} GFLOP/s beyond that"
 
 
-def calibrate(specs: Sequence[Spec], data: tuple | None = None) -> StepTimeModel:
+def calibrate(specs: Sequence[Spec], data: tuple[Any, Any] | None = None) -> StepTimeModel:
     """Time a few trainings for a moment each, and fit the line that predicts others.
 
     The line is exact for none of them: small steps wait for memory or for launches, large ones for arithmetic. It
@@ -54,7 +55,7 @@ def calibrate(specs: Sequence[Spec], data: tuple | None = None) -> StepTimeModel
 
     Args:
         specs: At least two that differ in size, the larger near the size of interest.
-        data: A person's own (x, y) in place of the specs' data set.
+        data: Your own (x, y) in place of the specs' data set.
 
     Raises:
         ValueError: if fewer than two sizes are given.
@@ -86,7 +87,7 @@ def _paces(trainers: Sequence[Trainer]) -> tuple[float, np.ndarray]:
 
 
 def _timed(trainer: Trainer, steps: int) -> float:
-    """Advance so many steps; return the seconds of training, evaluations aside."""
+    """Advance `steps` steps; return the seconds of training, evaluations aside."""
     before = trainer.seconds
     trainer.advance(steps)
     return trainer.seconds - before
@@ -113,11 +114,11 @@ class Law:
 
     def __call__(self, parameters: object, steps: object) -> np.ndarray:
         """Return the loss that the law expects."""
-        return np.exp(_log_law(self.values, np.asarray(parameters, float), np.asarray(steps, float)))
+        return np.asarray(np.exp(_log_law(self.values, np.asarray(parameters, float), np.asarray(steps, float))))
 
     def band(self, parameters: float, steps: float) -> tuple[float, float]:
         """Return the range in which a new run should lie 19 times of 20, a size or a length beyond the known ones."""
-        logs = [_log_law(values, np.float64(parameters), np.float64(steps)) for values in self.draws]
+        logs = [_log_law(values, np.asarray(parameters), np.asarray(steps)) for values in self.draws]
         farther = [miss for at, end, miss in zip((parameters, steps), self.reach, self.beyond, strict=True) if at > end]
         width = 2 * float(np.linalg.norm([np.std(logs), self.scatter, *farther]))
         middle = float(self(parameters, steps))
@@ -140,7 +141,7 @@ def fit_law(parameters: object, steps: object, losses: object, *, floor: float |
     """Fit floor + a / N^alpha + b / S^beta to the losses of trained networks, by least squares of logarithms.
 
     The form is that of Hoffmann et al. 2022, arXiv:2203.15556, equation 2, with steps in place of samples seen. It
-    can only fall: it knows no network that is too large for its data.
+    can only fall: a network too large for its data is not in it.
 
     Args:
         parameters: Of each run.  # (runs,)
@@ -163,8 +164,8 @@ def fit_law(parameters: object, steps: object, losses: object, *, floor: float |
     rng = np.random.default_rng(0)
     places = rng.integers(len(losses), size=(DRAWS, len(losses)))
     draws = [_fit(parameters[p], steps[p], losses[p], floor, values) for p in places]
-    beyond = [_missed(parameters, steps, losses, floor, every == every.max()) for every in (parameters, steps)]
-    return Law(values, np.array(draws), scatter, (parameters.max(), steps.max()), tuple(beyond))
+    size, length = (_missed(parameters, steps, losses, floor, each == each.max()) for each in (parameters, steps))
+    return Law(values, np.array(draws), scatter, (parameters.max(), steps.max()), (size, length))
 
 
 def _missed(
@@ -177,7 +178,7 @@ def _missed(
 
 def _log_law(values: np.ndarray, parameters: np.ndarray, steps: np.ndarray) -> np.ndarray:
     floor, a, alpha, b, beta = values
-    return np.log(floor + a * parameters**-alpha + b * steps**-beta)
+    return np.asarray(np.log(floor + a * parameters**-alpha + b * steps**-beta))
 
 
 def _fit(
@@ -192,7 +193,7 @@ def _fit(
         return np.array([*known, *grown])
 
     def apart(free: np.ndarray) -> np.ndarray:
-        return _log_law(unpack(free), parameters, steps) - np.log(losses)
+        return np.asarray(_log_law(unpack(free), parameters, steps) - np.log(losses))
 
     spread, half = losses.max() - min(known or [0.0]), np.log(2)
     low = [] if known else [np.log(losses.min()) - half]
@@ -204,4 +205,4 @@ def _fit(
     if start is not None:
         starts = [np.log(np.maximum(start[len(known) :], 1e-20))]
     fits = [least_squares(apart, each, method="trf", max_nfev=400) for each in starts]
-    return unpack(min(fits, key=lambda fit: fit.cost).x)
+    return unpack(np.asarray(min(fits, key=lambda fit: float(fit.cost)).x))

@@ -5,56 +5,105 @@ outputs, for each member of an ensemble apart, as in `torch.nn.functional`.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from labkit.core.spec import LOSSES as OPTIONS
+from labkit.core.spec import Spec, option
+
+
+@dataclass(frozen=True)
+class LossRule:
+    """One loss, in the forms that are needed of it.
+
+    Attributes:
+        functional: (prediction, target, delta) → scalar, for autograd, as `torch.nn.functional` has it.
+        values: (prediction, target, delta) → the loss of each member.  # (…, N, out), (…, N, out) → (…)
+        slope: (prediction, target, delta, out): writes the derivative of the summed losses, times what `scale`
+            divides by, into out.
+        scale: (samples, outputs) → what turns `slope` into the derivative of the mean.
+    """
+
+    functional: Callable[[Tensor, Tensor, float], Tensor]
+    values: Callable[[Tensor, Tensor, float], Tensor]
+    slope: Callable[[Tensor, Tensor, float, Tensor], Tensor]
+    scale: Callable[[int, int], float]
+
+
+def _huber(prediction: Tensor, target: Tensor, delta: float) -> Tensor:
+    error = (prediction - target).abs()
+    inside = error.clamp(max=delta)
+    return (inside * (error - 0.5 * inside)).mean((-2, -1))
+
+
+LOSSES = {
+    "mse": LossRule(
+        functional=lambda prediction, target, delta: functional.mse_loss(prediction, target),
+        values=lambda prediction, target, delta: (prediction - target).square().mean((-2, -1)),
+        slope=lambda prediction, target, delta, out: torch.sub(prediction, target, out=out),
+        scale=lambda samples, outputs: 2 / (samples * outputs),
+    ),
+    "cross_entropy": LossRule(
+        functional=lambda prediction, target, delta: functional.cross_entropy(prediction, target),
+        values=lambda prediction, target, delta: (prediction.logsumexp(-1) - (prediction * target).sum(-1)).mean(-1),
+        slope=lambda prediction, target, delta, out: torch.softmax(prediction, -1, out=out).sub_(target),
+        scale=lambda samples, outputs: 1 / samples,
+    ),
+    "huber": LossRule(
+        functional=lambda prediction, target, delta: functional.huber_loss(prediction, target, delta=delta),
+        values=_huber,
+        slope=lambda prediction, target, delta, out: torch.sub(prediction, target, out=out).clamp_(-delta, delta),
+        scale=lambda samples, outputs: 1 / (samples * outputs),
+    ),
+}
+
 
 class Loss:
-    """One of the losses of `spec.LOSSES`.
+    """One of `LOSSES`.
 
     Called as `loss(prediction, target)` it is the scalar that `torch.nn.functional` gives, for autograd,
     planes and sharpness; class numbers or one-hot targets both serve under cross entropy.
+
+    Raises:
+        ValueError: if there is no loss of that name.
     """
 
     def __init__(self, name: str, huber_delta: float = 1.0) -> None:
+        option("loss", name, LOSSES)
         self.name = name
         self.delta = huber_delta
 
+    @classmethod
+    def of(cls, spec: Spec) -> "Loss":
+        """Return the loss that a spec asks for."""
+        return cls(spec.loss, spec.huber_delta)
+
+    @property
+    def classes_only(self) -> bool:
+        """Whether it compares class probabilities."""
+        return OPTIONS[self.name].classes_only
+
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss as a scalar."""  # (N, out), (N, out) or (N,) → ()
-        if self.name == "mse":
-            return functional.mse_loss(prediction, target)
-        if self.name == "huber":
-            return functional.huber_loss(prediction, target, delta=self.delta)
-        return functional.cross_entropy(prediction, target)
+        return LOSSES[self.name].functional(prediction, target, self.delta)
 
     def values(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each member."""  # (…, N, out), (…, N, out) → (…)
-        if self.name == "cross_entropy":
-            each = prediction.logsumexp(-1) - (prediction * target).sum(-1)
-            return each.mean(-1)
-        error = prediction - target
-        if self.name == "mse":
-            return error.square().mean((-2, -1))
-        inside = error.abs().clamp(max=self.delta)
-        return (inside * (error.abs() - 0.5 * inside)).mean((-2, -1))
+        return LOSSES[self.name].values(prediction, target, self.delta)
 
     def slope(self, prediction: Tensor, target: Tensor, out: Tensor) -> Tensor:
         """Write into `out` the derivative of the summed member losses, times the count that `scale` divides by."""
-        if self.name == "cross_entropy":
-            return torch.softmax(prediction, -1, out=out).sub_(target)
-        torch.sub(prediction, target, out=out)
-        return out.clamp_(-self.delta, self.delta) if self.name == "huber" else out
+        return LOSSES[self.name].slope(prediction, target, self.delta, out)
 
     def scale(self, samples: int, outputs: int) -> float:
         """What turns `slope` into the derivative of the mean."""
-        count = samples if self.name == "cross_entropy" else samples * outputs
-        return 2 / count if self.name == "mse" else 1 / count
+        return LOSSES[self.name].scale(samples, outputs)
 
     def __repr__(self) -> str:
-        return f"Loss: {self.name}" + (f", delta {self.delta:g}" if self.name == "huber" else "")
+        return f"Loss: {self.name}" + (f", delta {self.delta:g}" if OPTIONS[self.name].uses_delta else "")
 
 
 def accuracy(prediction: Tensor, target: Tensor) -> Tensor:

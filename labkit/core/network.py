@@ -1,4 +1,4 @@
-"""Fully connected networks, an ensemble at a time, with their backward pass by hand; they know no training.
+"""Fully connected networks, an ensemble at a time, with their backward pass by hand.
 
 A network is a stack of members: weights (members, fan_in, fan_out), biases (members, 1, fan_out). All
 parameters of a member lie in one row, so that an optimizer moves them with a handful of operations.
@@ -6,10 +6,14 @@ parameters of a member lie in one row, so that an optimizer moves them with a ha
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+
+from labkit.core import random_state
+from labkit.core.spec import option
 
 ROOT_2 = math.sqrt(2)
 SEED_STRIDE = 100_000_007  # more than a run has steps, so that no two seeds draw alike
@@ -24,15 +28,62 @@ def _gelu_slope(z: Tensor, a: Tensor, one: Tensor, out: Tensor) -> Tensor:
     return torch.add(torch.erf(z / ROOT_2).add_(1).mul_(0.5), z * density, out=out)
 
 
-# name → (a = f(z), written into out; f'(z) from z and a, written into out). Linear needs neither.
-ACTIVATIONS: dict[str, tuple[Callable, Callable] | None] = {
-    "relu": (lambda z, out: torch.clamp_min(z, 0, out=out), lambda z, a, one, out: torch.sign(a, out=out)),
-    "tanh": (torch.tanh, lambda z, a, one, out: torch.addcmul(one, a, a, value=-1, out=out)),
-    "sigmoid": (torch.sigmoid, lambda z, a, one, out: torch.addcmul(a, a, a, value=-1, out=out)),
-    "gelu": (_gelu, _gelu_slope),
-    "linear": None,
+@dataclass(frozen=True)
+class Activation:
+    """What a hidden unit does to its sum z.
+
+    Attributes:
+        module: its `nn.Module`.
+        value: a = f(z), written into out; None leaves z as it is.
+        slope: f'(z) from z, a and the tensor 1, written into out.
+        slope_reads_z: whether z must be kept beside a for the slope.
+        odd: whether f(-z) = -f(z): a unit's sign may then be turned.
+    """
+
+    module: type[nn.Module]
+    value: Callable[[Tensor, Tensor], Tensor] | None = None
+    slope: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None
+    slope_reads_z: bool = False
+    odd: bool = False
+
+
+ACTIVATIONS = {
+    "relu": Activation(
+        nn.ReLU, lambda z, out: torch.clamp_min(z, 0, out=out), lambda z, a, one, out: torch.sign(a, out=out)
+    ),
+    "tanh": Activation(
+        nn.Tanh,
+        lambda z, out: torch.tanh(z, out=out),
+        lambda z, a, one, out: torch.addcmul(one, a, a, value=-1, out=out),
+        odd=True,
+    ),
+    "sigmoid": Activation(
+        nn.Sigmoid,
+        lambda z, out: torch.sigmoid(z, out=out),
+        lambda z, a, one, out: torch.addcmul(a, a, a, value=-1, out=out),
+    ),
+    "gelu": Activation(nn.GELU, _gelu, _gelu_slope, slope_reads_z=True),
+    "linear": Activation(nn.Identity, odd=True),
 }
-MODULES = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU, "linear": nn.Identity}
+
+
+def _normal(variance: Callable[[int, int], float]) -> Callable[[Tensor, Tensor, torch.Generator], None]:
+    def fill(weight: Tensor, bias: Tensor, rng: torch.Generator) -> None:
+        weight.copy_(torch.randn(weight.shape, generator=rng) * math.sqrt(variance(*weight.shape[1:])))
+
+    return fill
+
+
+def _uniform(weight: Tensor, bias: Tensor, rng: torch.Generator) -> None:
+    for part in (weight, bias):
+        part.copy_((2 * torch.rand(part.shape, generator=rng) - 1) / math.sqrt(weight.shape[1]))
+
+
+INITS = {  # name → fills the weights (1, fan_in, fan_out) and, unless they stay 0, the biases of one layer
+    "he": _normal(lambda fan_in, fan_out: 2 / fan_in),
+    "xavier": _normal(lambda fan_in, fan_out: 2 / (fan_in + fan_out)),
+    "pytorch": _uniform,
+}
 
 
 def count(widths: tuple[int, ...]) -> int:
@@ -45,23 +96,22 @@ def views(flat: Tensor, widths: tuple[int, ...]) -> tuple[list[Tensor], list[Ten
     weights, biases, start = [], [], 0
     for fan_in, fan_out in pairwise(widths):
         end = start + fan_in * fan_out
-        weights.append(flat[:, start:end].unflatten(1, (fan_in, fan_out)))  # (members, fan_in, fan_out)
+        weights.append(flat[:, start:end].view(len(flat), fan_in, fan_out))  # (members, fan_in, fan_out)
         biases.append(flat[:, end : end + fan_out].unsqueeze(1))  # (members, 1, fan_out)
         start = end + fan_out
     return weights, biases
 
 
 def draw(widths: tuple[int, ...], init: str, rng: torch.Generator) -> Tensor:
-    """Draw the first parameters of one member."""  # (P,)
+    """Draw the first parameters of one member.
+
+    Raises:
+        ValueError: if `init` is none of `INITS`.
+    """  # (P,)
+    fill = option("init", init, INITS)
     flat = torch.zeros(1, count(widths))
     for weight, bias in zip(*views(flat, widths), strict=True):
-        fan_in, fan_out = weight.shape[1:]
-        if init == "pytorch":
-            for part in (weight, bias):
-                part.copy_((2 * torch.rand(part.shape, generator=rng) - 1) / math.sqrt(fan_in))
-        else:
-            variance = 2 / fan_in if init == "he" else 2 / (fan_in + fan_out)
-            weight.copy_(torch.randn(weight.shape, generator=rng) * math.sqrt(variance))
+        fill(weight, bias, rng)
     return flat[0]
 
 
@@ -69,7 +119,7 @@ def shortcut(h: Tensor, width: int) -> Tensor | None:
     """What a residual layer adds to its output: its input, or the averages of neighbours where the width halves."""
     if h.shape[-1] == width:
         return h
-    return h.unflatten(-1, (width, 2)).mean(-1) if h.shape[-1] == 2 * width else None
+    return h.reshape(*h.shape[:-1], width, 2).mean(-1) if h.shape[-1] == 2 * width else None
 
 
 def _shortcut_back(gradient: Tensor, fan_in: int) -> Tensor:
@@ -87,6 +137,7 @@ class Network:
 
     def __init__(self, widths: tuple[int, ...], activation: str, theta: Tensor, *, residual: bool = False) -> None:
         self.widths, self.activation, self.residual = tuple(widths), activation, residual
+        self._act = option("activation", activation, ACTIVATIONS)
         self.theta = theta
         self.gradient = torch.empty_like(theta)
         self.weights, self.biases = views(theta, self.widths)
@@ -96,9 +147,9 @@ class Network:
         self._samples = 0
 
     def _room(self, samples: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Make buffers for the layers' sums and outputs; only gelu's slope needs both."""
+        """Make buffers for the layers' sums and outputs: the same ones unless the slope needs both."""
         sums = [self.theta.new_empty(len(self.theta), samples, width) for width in self.widths[1:]]
-        return sums, [torch.empty_like(z) for z in sums] if self.activation == "gelu" else sums
+        return sums, [torch.empty_like(z) for z in sums] if self._act.slope_reads_z else sums
 
     def forward(self, x: Tensor, out: Tensor) -> Tensor:
         """Write the predictions into `out` and return it; what the layers said is kept for `backward`."""
@@ -109,7 +160,7 @@ class Network:
             self._deltas = [torch.empty_like(z) for z in self._sums]
             self._ones = self.theta.new_ones(len(self.theta), 1, self._samples)
             self.delta = self._deltas[-1]  # where a loss writes its slope  # (members, N, out)
-        self._inputs = []
+        self._inputs: list[Tensor] = []
         return self._through_layers(x, [*self._sums[:-1], out], self._acts, self._inputs)
 
     def predict(self, x: Tensor) -> Tensor:
@@ -118,20 +169,20 @@ class Network:
 
     def _through_layers(self, h: Tensor, sums: list[Tensor], acts: list[Tensor], inputs: list[Tensor]) -> Tensor:
         """Run the layers; `inputs` takes what each of them read."""  # h (members, N, fan_in)
-        act = ACTIVATIONS[self.activation]
+        value = self._act.value
         for weight, bias, z, a in zip(self.weights[:-1], self.biases, sums, acts, strict=False):
             inputs.append(h)
             torch.bmm(h, weight, out=z).add_(bias)  # (members, N, fan_out)
-            if act:
-                act[0](z, out=a)
+            if value:
+                value(z, a)
             skip = shortcut(h, z.shape[-1]) if self.residual else None
             h = a if skip is None else a + skip
         inputs.append(h)
         return torch.bmm(h, self.weights[-1], out=sums[-1]).add_(self.biases[-1])  # (members, N, out)
 
-    def state(self) -> list[Tensor]:
-        """Return every tensor that training changes."""
-        return [self.theta]
+    def state(self) -> dict[str, Tensor]:
+        """Return every tensor that training changes, by name."""
+        return {"theta": self.theta}
 
     def backward(self, delta: Tensor) -> Tensor:
         """Write the derivative of the loss into `gradient`, from its derivative by the prediction.
@@ -142,7 +193,7 @@ class Network:
         Args:
             delta: The derivative by the prediction; overwritten.  # (members, N, out)
         """
-        act = ACTIVATIONS[self.activation]
+        slope = self._act.slope
         through = None  # what reaches this layer's output past its weights, in a residual network
         for layer in range(len(self.weights) - 1, -1, -1):
             torch.bmm(self._inputs[layer].mT, delta, out=self._weight_slopes[layer])
@@ -154,9 +205,9 @@ class Network:
                 below += through
             if self.residual:
                 through = self._through(layer, below)
-            if act:
-                slope = act[1](self._sums[layer - 1], self._acts[layer - 1], self._one, out=self._slopes[layer - 1])
-                below.mul_(slope)
+            if slope:
+                one, out = self._one, self._slopes[layer - 1]
+                below.mul_(slope(self._sums[layer - 1], self._acts[layer - 1], one, out))
             delta = below
         return self.gradient
 
@@ -202,9 +253,7 @@ class ModuleNetwork:
         self.module = module.to(device)
         self._seed = seed
         self._passes = torch.zeros((), dtype=torch.int64)  # part of the state: going back, the same is drawn again
-        self._generators = [torch.default_generator]
-        if device.type == "cuda":
-            self._generators.append(torch.cuda.default_generators[device.index or 0])
+        self._device = device
         parameters = [p for p in module.parameters() if p.requires_grad]
         if not parameters:
             raise ValueError("the model has no parameters to train. Give one with requires_grad parameters.")
@@ -218,22 +267,18 @@ class ModuleNetwork:
                 p.grad = self.gradient[0, start:end].view_as(p)
                 start = end
 
-    def state(self) -> list[Tensor]:
-        """Return every tensor that training changes."""
-        return [self.theta, self._passes, *self.module.buffers()]
+    def state(self) -> dict[str, Tensor]:
+        """Return every tensor that training changes, by name."""
+        buffers = {f"buffer.{name}": buffer for name, buffer in self.module.named_buffers()}
+        return {"theta": self.theta, "passes": self._passes, **buffers}
 
     def forward(self, x: Tensor, out: Tensor) -> Tensor:
         """Write the prediction in train mode into `out`, with its graph kept for `backward`."""  # (1, N, inputs)
-        before = [generator.get_state() for generator in self._generators]
-        for generator in self._generators:
-            generator.manual_seed(self._seed * SEED_STRIDE + int(self._passes))
-        self._passes += 1
-        try:
-            with torch.inference_mode(False), torch.enable_grad():
-                self._prediction = self.module.train()(x[0].clone())
-        finally:
-            for generator, state in zip(self._generators, before, strict=True):
-                generator.set_state(state)
+        with random_state.preserved(self._device) as generators, torch.inference_mode(False), torch.enable_grad():
+            for generator in generators:
+                generator.manual_seed(self._seed * SEED_STRIDE + int(self._passes))
+            self._passes += 1
+            self._prediction = self.module.train()(x[0].clone())
         check_answer(self._prediction, out[0])
         self.delta = torch.empty_like(out)
         return out.copy_(self._prediction.detach())
@@ -248,7 +293,8 @@ class ModuleNetwork:
     def predict(self, x: Tensor) -> Tensor:
         """Return the prediction in eval mode."""
         with torch.no_grad():
-            return self.module.eval()(x[0]).unsqueeze(0)
+            prediction: Tensor = self.module.eval()(x[0])
+        return prediction.unsqueeze(0)
 
 
 class Residual(nn.Module):
@@ -261,23 +307,24 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer."""  # (N, fan_in) → (N, fan_out)
         skip = shortcut(x, self.linear.out_features)
-        a = self.activation(self.linear(x))
+        a: Tensor = self.activation(self.linear(x))
         return a if skip is None else a + skip
 
 
 def to_module(widths: tuple[int, ...], activation: str, theta: Tensor, *, residual: bool = False) -> nn.Sequential:
     """Return one member as a plain `nn.Sequential` on the CPU, its weights copied."""  # theta (P,)
     layers: list[nn.Module] = []
+    act = option("activation", activation, ACTIVATIONS).module
     weights, biases = views(theta.detach().cpu().unsqueeze(0), widths)
     for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         # On "meta" nothing is drawn. nn.utils.skip_init would do, but imports sympy: half a second at the first Stop.
-        linear = nn.Linear(*weight.shape[1:], dtype=theta.dtype, device="meta")
+        linear = nn.Linear(weight.shape[1], weight.shape[2], dtype=theta.dtype, device="meta")
         linear.weight = nn.Parameter(weight[0].T.clone(memory_format=torch.contiguous_format))
         linear.bias = nn.Parameter(bias[0, 0].clone())
         if layer == len(weights) - 1:
             layers.append(linear)
         elif residual:
-            layers.append(Residual(linear, MODULES[activation]()))
+            layers.append(Residual(linear, act()))
         else:
-            layers += [linear, MODULES[activation]()]
+            layers += [linear, act()]
     return nn.Sequential(*layers)

@@ -1,22 +1,65 @@
-"""Gradient descent, momentum, RMSprop, Adam and AdamW as plain update rules on tensors; they know no networks.
+"""Update rules on plain tensors: gradient descent, momentum, RMSprop, Adam and AdamW.
 
 A rule moves all parameters of an ensemble at once, in place. What changes from step to step (the learning
 rate, Adam's corrections for its start) is worked out ahead by `schedule`, so that a rule is the same few
 tensor operations at every step and can be captured in a CUDA graph.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from labkit.core.costs import STATES
+from labkit.core.spec import option
 
 BETA2 = 0.999  # Adam's memory of squared gradients (Kingma and Ba, 2015, section 2)
 ALPHA = 0.99  # RMSprop's, as in torch.optim.RMSprop
 EPSILON = 1e-8
 
 
+@dataclass(frozen=True)
+class Rule:
+    """How a gradient becomes a step.
+
+    Attributes:
+        direction: (optimizer, gradient, epsilon) → where to go, before the step size.
+        states: names of the tensors that it keeps, each of the parameters' shape.
+        memory: share of the squared gradients that is kept.
+        corrected: whether the step size is corrected for Adam's start.
+        decoupled: whether l2 is taken off the weights instead of added to the gradient.
+    """
+
+    direction: Callable[["Optimizer", Tensor, Tensor], Tensor]
+    states: tuple[str, ...] = ()
+    memory: float = 0.0
+    corrected: bool = False
+    decoupled: bool = False
+
+
+def _momentum(self: "Optimizer", gradient: Tensor, epsilon: Tensor) -> Tensor:
+    return self.state["velocity"].mul_(self._beta).add_(gradient)
+
+
+def _rmsprop(self: "Optimizer", gradient: Tensor, epsilon: Tensor) -> Tensor:
+    return self._over_root(gradient, gradient, epsilon)
+
+
+def _adam(self: "Optimizer", gradient: Tensor, epsilon: Tensor) -> Tensor:
+    return self._over_root(self.state["mean"].lerp_(gradient, self._new), gradient, epsilon)
+
+
+RULES = {
+    "sgd": Rule(lambda self, gradient, epsilon: gradient),
+    "momentum": Rule(_momentum, ("velocity",)),
+    "rmsprop": Rule(_rmsprop, ("square",), ALPHA),
+    "adam": Rule(_adam, ("mean", "square"), BETA2, corrected=True),
+    "adamw": Rule(_adam, ("mean", "square"), BETA2, corrected=True, decoupled=True),
+}
+
+
 class Optimizer:
-    """One of the rules of `spec.OPTIMIZERS`, with its state for an ensemble's parameters.
+    """One of `RULES`, with its state for an ensemble's parameters.
 
     Args:
         name: Which rule.
@@ -24,17 +67,21 @@ class Optimizer:
         momentum: Share of the last step that is kept; Adam's beta1.
         l1: Adds l1·sign(w) to the gradient.
         l2: Adds l2·w to the gradient, torch.optim's `weight_decay`; adamw takes it off the weights instead.
+
+    Raises:
+        ValueError: if there is no rule of that name.
     """
 
-    def __init__(self, name: str, parameters: Tensor, *, momentum: float = 0.9, l1: float = 0.0, l2: float = 0.0):
-        self.name = name
+    def __init__(
+        self, name: str, parameters: Tensor, *, momentum: float = 0.9, l1: float = 0.0, l2: float = 0.0
+    ) -> None:
+        self.name, self.rule = name, option("optimizer", name, RULES)
         self.parameters = parameters
         self.beta = momentum
         self.l1, self.l2 = l1, l2
-        self.state = [torch.zeros_like(parameters) for _ in range(STATES[name])]
+        self.state = {state: torch.zeros_like(parameters) for state in self.rule.states}
         self._scratch = torch.empty_like(parameters)
-        self._memory = BETA2 if name.startswith("adam") else ALPHA
-        self._keep = parameters.new_tensor(self._memory)
+        self._keep = parameters.new_tensor(self.rule.memory)
         self._new = parameters.new_tensor(1 - momentum)
         self._beta = parameters.new_tensor(momentum)
 
@@ -48,7 +95,7 @@ class Optimizer:
         """
         made = torch.arange(first + 1, first + steps + 1, dtype=torch.float64).reshape(-1, 1, 1)
         size, epsilon = lr.expand(steps, -1, 1).clone(), torch.full_like(made, EPSILON)
-        if self.name.startswith("adam"):
+        if self.rule.corrected:
             correction = (1 - BETA2**made).sqrt()
             size *= correction / (1 - self.beta**made)
             epsilon *= correction
@@ -59,22 +106,16 @@ class Optimizer:
         """Move the parameters against `gradient`, which is overwritten where there are penalties."""  # (members, P)
         if self.l1:
             gradient.add_(self.parameters.sign(), alpha=self.l1)
-        if self.l2 and self.name == "adamw":
+        if self.l2 and self.rule.decoupled:
             self.parameters.mul_(left)
         elif self.l2:
             gradient.add_(self.parameters, alpha=self.l2)
-        self.parameters.addcmul_(self._direction(gradient, epsilon), size, value=-1)
+        self.parameters.addcmul_(self.rule.direction(self, gradient, epsilon), size, value=-1)
 
-    def _direction(self, gradient: Tensor, epsilon: Tensor) -> Tensor:
-        """Where to go, before the step size."""
-        if self.name == "sgd":
-            return gradient
-        if self.name == "momentum":
-            return self.state[0].mul_(self._beta).add_(gradient)
-        mean, square = (gradient, *self.state)[-2:]
-        square.mul_(self._keep).addcmul_(gradient, gradient, value=1 - self._memory)
-        if self.name.startswith("adam"):
-            mean.lerp_(gradient, self._new)
+    def _over_root(self, mean: Tensor, gradient: Tensor, epsilon: Tensor) -> Tensor:
+        """Divide by the root of the mean square of the gradients."""
+        square = self.state["square"].mul_(self._keep)
+        square.addcmul_(gradient, gradient, value=1 - self.rule.memory)
         torch.sqrt(square, out=self._scratch).add_(epsilon)
         return torch.div(mean, self._scratch, out=self._scratch)
 

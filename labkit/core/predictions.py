@@ -1,4 +1,4 @@
-"""What a network says of its data, as arrays to draw: a map, a curve, a confusion matrix; it knows no plots.
+"""Predictions, ready to plot: a map, a curve, a confusion matrix or a scatter, as arrays.
 
 Which picture is drawn follows from the data: two inputs and one answer make a map, one input makes a curve,
 more classes a confusion matrix, and everything else is predictions against targets.
@@ -36,7 +36,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Picture:
-    """What the network says.
+    """Predictions of one kind.
 
     Attributes:
         kind: "map", "curve", "confusion" or "scatter".
@@ -95,7 +95,7 @@ def points_of(split: Split) -> Points:
 
 
 def for_plot(split: Split, predict: Predict, points: int = 80) -> Picture:
-    """Ask the network what there is to draw.
+    """Return the predictions that fit the data.
 
     Args:
         split: The data.
@@ -127,8 +127,8 @@ def _map(split: Split, predict: Predict, points: int) -> Picture:
         z = torch.tanh((answer[:, 1] - answer[:, 0]) / 2)  # the probability of class 1 minus that of class 0
     else:
         z = answer[:, 0].clamp(-1, 1)
-    z = z.view(points, points).numpy()
-    return Picture("map", split.classes, x.numpy(), y.numpy(), z, labels_of(split), centre, reach)
+    values = z.view(points, points).numpy()
+    return Picture("map", split.classes, x.numpy(), y.numpy(), values, labels_of(split), centre, reach)
 
 
 def _curve(split: Split, predict: Predict, points: int) -> Picture:

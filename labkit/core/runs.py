@@ -5,13 +5,13 @@ It knows no widgets and no plots.
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -19,18 +19,16 @@ from torch import Tensor, nn
 from tqdm import tqdm  # in text: the bars of tqdm.auto leave their widgets in the notebook
 
 from labkit.core.checkpoints import checkpointing
-from labkit.core.costs import cost, data_bytes
 from labkit.core.data import Split
-from labkit.core.devices import choose, free_bytes
 from labkit.core.losses import Loss
+from labkit.core.memory import ensemble_size
 from labkit.core.network import count, to_module, torch_order
 from labkit.core.predictions import Picture, Points, for_plot, points_of
 from labkit.core.spec import RULES, Spec, Whole
-from labkit.core.trainer import DATA_COPIES, Trainer, divergence, same_ensemble
+from labkit.core.trainer import Trainer, divergence, same_ensemble
 from labkit.storage import tensor_folder
 
-ENSEMBLE_SHARE = 0.25  # of the free memory, for one ensemble
-UNKNOWN_ENSEMBLE = 64  # members at once where the data's width is known only once it is read
+Change = tuple[int, float | list[float]]  # of the learning rate: (step, one for all members or one for each)
 LOOKS = 100  # how often a blocking call moves its progress bar
 
 
@@ -99,7 +97,7 @@ class Run:
     @property
     def loss_fn(self) -> Loss:
         """The loss as a callable (prediction, target) → scalar."""
-        return Loss(self.spec.loss, self.spec.huber_delta)
+        return Loss.of(self.spec)
 
     @cached_property
     def steps(self) -> int:
@@ -129,8 +127,8 @@ class Run:
         with torch.no_grad():
             answer = self.model().eval()(self.data.scale(x))
         if self.data.classes:
-            return answer.numpy()
-        return (answer.double() * self.data.y_scale + self.data.y_mean).numpy()
+            return np.asarray(answer)
+        return np.asarray(answer.double() * self.data.y_scale + self.data.y_mean)
 
     def classify(self, x: object) -> np.ndarray:
         """Return the class number that each raw input is given; labels as in a person's own table."""  # (N,)
@@ -139,7 +137,7 @@ class Run:
         answer = self.predict(x)
         number = (answer[:, 0] > 0).astype(int) if answer.shape[1] == 1 else answer.argmax(1)
         labels = np.asarray(self.data.labels or range(self.data.classes))
-        return (labels.astype(int) if (labels == labels.round()).all() else labels)[number]
+        return np.asarray((labels.astype(int) if (labels == labels.round()).all() else labels)[number])
 
     def picture(self, points: int = 80) -> Picture:
         """Return what the network says of its data, as arrays: a map, a curve, a confusion matrix or a scatter."""
@@ -158,7 +156,7 @@ class Run:
         """Return the Python that makes this run again."""
         return recipe(self.spec.but(steps=max(1, self.steps)), self.lr_changes, self.own)
 
-    def save(self, folder: str | os.PathLike) -> Path:
+    def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the run to a folder as safetensors and JSON; an earlier one there goes only once this one is whole.
 
         Raises:
@@ -176,7 +174,7 @@ class Run:
             arrays |= {"path.steps": torch.as_tensor(self.path.steps), "path.weights": self.path.weights}
         return {**arrays, **tensors}
 
-    def _facts(self) -> dict:
+    def _facts(self) -> dict[str, Any]:
         """Everything of the run that is no array."""
         data = {name: getattr(self.data, name) for name in ("classes", "y_mean", "y_scale", "labels")}
         own = {name: getattr(self, name) for name in ("seconds", "diverged", "where", "lr_changes", "own")}
@@ -215,7 +213,7 @@ HISTORY = ("loss", "test_step", "test_loss", "score")
 TENSORS = tuple(f.name for f in fields(Split) if f.type is Tensor)
 
 
-def load_run(folder: str | os.PathLike, model: nn.Module | None = None) -> Run:
+def load_run(folder: str | os.PathLike[str], model: nn.Module | None = None) -> Run:
     """Read a run that `Run.save` wrote.
 
     Args:
@@ -227,21 +225,16 @@ def load_run(folder: str | os.PathLike, model: nn.Module | None = None) -> Run:
     """
     tensors, facts = tensor_folder.read(folder, "run")
     spec = Spec.remembered(facts["spec"])
-    data = Split(**{name: tensors[f"data.{name}"] for name in TENSORS}, **_tupled(facts["data"], "labels"))
+    parts: dict[str, Any] = facts["data"] | {name: tensors[f"data.{name}"] for name in TENSORS}
+    data = Split(**parts | {"labels": tuple(parts["labels"])})
     path = WeightPath(tensors["path.steps"].numpy(), tensors["path.weights"]) if "path.steps" in tensors else None
-    modules = {}
+    made: dict[str, Any] = {name: tensors[f"history.{name}"].numpy() for name in HISTORY}
+    made |= {name: facts[name] for name in ("seconds", "diverged", "where")}
     for name in ("final", "initial"):
         state = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-        modules[f"_{name}"] = _rebuild(spec, data, deepcopy(model), state, facts["model"])
+        made[f"_{name}"] = _rebuild(spec, data, deepcopy(model), state, facts["model"])
     changes = tuple((step, lr) for step, lr in facts["lr_changes"])
-    history = {name: tensors[f"history.{name}"].numpy() for name in HISTORY}
-    kept = {name: facts[name] for name in ("seconds", "diverged", "where")}
-    own = tuple(facts["own"])
-    return Run(spec=spec, data=data, path=path, lr_changes=changes, own=own, **history, **kept, **modules)
-
-
-def _tupled(facts: dict, name: str) -> dict:
-    return {**facts, name: tuple(facts[name])}
+    return Run(spec=spec, data=data, path=path, lr_changes=changes, own=tuple(facts["own"]), **made)
 
 
 def _rebuild(spec: Spec, data: Split, model: nn.Module | None, state: dict[str, Tensor], saved: str) -> nn.Module:
@@ -261,10 +254,10 @@ def train(
     spec: Spec | Sequence[Spec],
     *,
     model: nn.Module | None = None,
-    data: tuple | None = None,
+    data: tuple[Any, Any] | None = None,
     snapshots: int = 0,
     lr_changes: Sequence[tuple[int, float | Sequence[float]]] = (),
-    checkpoint: str | os.PathLike | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Run | list[Run]:
     """Train, and return the same numbers that the live lab shows.
 
@@ -291,12 +284,15 @@ def train(
         if not isinstance(each, Spec):
             raise ValueError(f"train takes a Spec or a list of them, not {each!r}. Write labkit.Spec(…).")
     changes = _checked(lr_changes, None if isinstance(spec, Spec) else len(specs))
-    own = {"data": data, "model": model, "snapshots": snapshots}
+    own: dict[str, Any] = {"data": data, "model": model, "snapshots": snapshots}
     alike: dict[Spec, list[int]] = {}
     for place, each in enumerate(specs):
         alike.setdefault(same_ensemble(each), []).append(place)
-    groups = [group for key, places in alike.items() for group in _groups(key, places, own)]
-    runs: list[Run | None] = [None] * len(specs)
+    groups = []
+    for key, places in alike.items():
+        many = ensemble_size(key, own_data=data is not None, own_model=model is not None)
+        groups += [places[start : start + many] for start in range(0, len(places), many)]
+    runs: dict[int, Run] = {}
     total = sum(specs[group[0]].steps for group in groups)
     with progress(total=total, unit="step") as bar:
         for group in groups:
@@ -306,10 +302,10 @@ def train(
                 _advance(trainer, theirs, bar, offer)
             for member, place in enumerate(group):
                 runs[place] = run_of(trainer, member)
-    return runs[0] if isinstance(spec, Spec) else runs
+    return runs[0] if isinstance(spec, Spec) else [runs[place] for place in range(len(specs))]
 
 
-def progress(steps: Iterable | None = None, **options: object) -> tqdm:
+def progress(steps: Iterable[Any] | None = None, **options: object) -> tqdm:
     """Return a bar of tqdm's that comes up after two seconds and goes once all is done.
 
     Args:
@@ -324,7 +320,7 @@ def bar_place() -> TextIO:
     return sys.stdout if "ipykernel" in sys.modules else sys.stderr
 
 
-def _checked(lr_changes: Sequence[tuple], many: int | None) -> list[tuple[int, float | list[float]]]:
+def _checked(lr_changes: Sequence[tuple[int, object]], many: int | None) -> list[Change]:
     """Return the changes of the learning rate in order, or say what is wrong with them."""
     step = Whole("", 0, RULES["steps"].high)
     checked = [(step.check("step", at), _rates(lr, many)) for at, lr in lr_changes]
@@ -333,7 +329,7 @@ def _checked(lr_changes: Sequence[tuple], many: int | None) -> list[tuple[int, f
 
 def _rates(lr: object, many: int | None) -> float | list[float]:
     """A learning rate for all specs, or a list with one for each of `many`."""
-    check = RULES["lr"].check
+    check: Callable[[str, object], float] = RULES["lr"].check
     if many is None or not isinstance(lr, list | tuple | np.ndarray):
         return check("lr", lr)
     if len(lr) != many:
@@ -341,19 +337,7 @@ def _rates(lr: object, many: int | None) -> float | list[float]:
     return [check("lr", each) for each in lr]
 
 
-def _groups(key: Spec, places: list[int], own: dict) -> Iterator[list[int]]:
-    """Yield the places of the specs that make one ensemble, in ensembles that fit in memory."""
-    if own["model"] is not None:
-        many = 1
-    elif key.known and own["data"] is None:
-        free = free_bytes(choose(key.device).device)
-        many = max(1, int(ENSEMBLE_SHARE * free) // (cost(key).bytes_training + DATA_COPIES * data_bytes(key)))
-    else:
-        many = UNKNOWN_ENSEMBLE
-    yield from (places[start : start + many] for start in range(0, len(places), many))
-
-
-def _advance(trainer: Trainer, changes: list[tuple], bar: tqdm, offer: Callable | None) -> None:
+def _advance(trainer: Trainer, changes: list[Change], bar: tqdm, offer: Callable[[], None] | None) -> None:
     """Train to the end, pausing to move the bar, to change the learning rate and to offer a checkpoint."""
     changes = [(step, lr) for step, lr in changes if step >= trainer.step]  # earlier ones are made
     bar.update(trainer.step)
@@ -375,15 +359,9 @@ def run_of(trainer: Trainer, member: int = 0) -> Run:
     trainer.finish()
     spec, split, diverged = trainer.specs[member], trainer.splits[member], trainer.diverged[member]
     looks = [look for look in trainer.evaluations if diverged is None or look[0] < max(1, diverged)]
-    widths = (split.inputs, *spec.hidden, split.outputs)
-    general = isinstance(trainer.initial, nn.Module)
-
-    def module(theta: Tensor) -> nn.Module:
-        return to_module(widths, spec.activation, theta, residual=spec.residual)
-
     path = None
     if trainer.snapshots:
-        order = slice(None) if general else torch_order(widths)
+        order = slice(None) if "model" in trainer.own else torch_order(trainer.widths)
         kept = [
             (step, theta[member, order])
             for step, theta in trainer.snapshots
@@ -403,13 +381,6 @@ def run_of(trainer: Trainer, member: int = 0) -> Run:
         lr_changes=tuple((step, lr[member] if isinstance(lr, list) else lr) for step, lr in trainer.lr_changes),
         path=path,
         own=trainer.own,
-        _final=_trained_module(trainer) if general else module(trainer.theta_of(member)),
-        _initial=trainer.initial if general else module(trainer.initial[member]),
+        _final=trainer.model_of(member),
+        _initial=trainer.initial_model_of(member),
     )
-
-
-def _trained_module(trainer: Trainer) -> nn.Module:
-    """A copy of the module that was trained, on the CPU, in the mode that it came in, its weights its own."""
-    copy = deepcopy(trainer.initial)
-    copy.load_state_dict({name: value.cpu().clone() for name, value in trainer.network.module.state_dict().items()})
-    return copy

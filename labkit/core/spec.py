@@ -1,9 +1,4 @@
-"""The choices a person can make, and nothing else: it knows no torch, no files but a csv's existence.
-
-A `Spec` says everything needed to repeat a run. Sliders write one, papermill parameters write one,
-tests write one; the rest of labkit only reads it. The menus and bounds that controls and reports show
-are the ones that check the values here.
-"""
+"""`Spec`: all choices that make an experiment, with the menus and bounds that controls and reports show too."""
 
 import base64
 import binascii
@@ -16,6 +11,9 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Any, TypeVar
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,7 @@ DATASETS = {
     "plane": Dataset("a tilted plane, regression; 2 inputs", classes=0),
     "bumps": Dataset("hills and hollows, regression; 2 inputs", classes=0),
     "chebyshev": Dataset(
-        "20 fixed points of the polynomial T4 on [-1, 1], all for training, regression; "
-        "ignores samples, inputs, noise and train share",
+        "20 fixed points of the polynomial T4 on [-1, 1], all trained on, regression; ignores samples, inputs, noise",
         inputs=1,
         size=20,
         all_for_training=True,
@@ -51,11 +48,29 @@ DATASETS = {
         size=1797,
     ),
     "teacher": Dataset(
-        "what a small fixed random network answers, plus noise of known size, regression; any inputs",
-        inputs=0,
+        "answers of a small fixed random network, noise of known size, regression; any inputs", inputs=0
     ),
 }
-CSV = "csv:"  # dataset="csv:PATH" is a person's own table
+CSV = "csv:"  # dataset="csv:PATH" is a user-supplied table
+
+
+@dataclass(frozen=True)
+class LossOption:
+    """What is known of a loss before it is computed."""
+
+    about: str
+    classes_only: bool = False  # it compares class probabilities
+    uses_delta: bool = False  # huber_delta shapes it
+
+
+@dataclass(frozen=True)
+class OptimizerOption:
+    """What is known of an optimizer before it is made."""
+
+    about: str
+    states: int = 0  # numbers kept for every parameter
+    uses_momentum: bool = False
+
 
 SHAPES = {"constant": "every hidden layer has the same width", "funnel": "the width halves at every layer"}
 ACTIVATIONS = {
@@ -71,16 +86,16 @@ INITS = {
     "pytorch": "PyTorch's default: uniform within 1 / sqrt(fan_in), biases too",
 }
 LOSSES = {
-    "mse": "mean squared error",
-    "cross_entropy": "cross entropy of the predicted class probabilities; classes only",
-    "huber": "squared near 0, absolute beyond huber_delta",
+    "mse": LossOption("mean squared error"),
+    "cross_entropy": LossOption("cross entropy of the predicted class probabilities; classes only", classes_only=True),
+    "huber": LossOption("squared near 0, absolute beyond huber_delta", uses_delta=True),
 }
 OPTIMIZERS = {
-    "sgd": "plain gradient descent on a batch",
-    "momentum": "gradient descent that keeps a share of its last step",
-    "rmsprop": "each gradient divided by its recent size",
-    "adam": "momentum and rmsprop together, corrected for their start",
-    "adamw": "adam with l2 taken off the weights directly",
+    "sgd": OptimizerOption("plain gradient descent on a batch"),
+    "momentum": OptimizerOption("gradient descent that keeps a share of its last step", 1, uses_momentum=True),
+    "rmsprop": OptimizerOption("each gradient divided by its recent size", 1),
+    "adam": OptimizerOption("momentum and rmsprop together, corrected for their start", 2, uses_momentum=True),
+    "adamw": OptimizerOption("adam with l2 taken off the weights directly", 2, uses_momentum=True),
 }
 DEVICES = {
     "auto": "CUDA, then MPS, then CPU",
@@ -99,6 +114,15 @@ def refusal(name: str, value: object, allowed: str, hint: str = "") -> ValueErro
     return ValueError(f"{name}={shown} is not allowed: {name} takes {allowed}.{hint}")
 
 
+def option(name: str, value: object, registry: Mapping[str, Row]) -> Row:
+    """Return the row called `value` of a registry.
+
+    Raises:
+        ValueError: if there is none: what was given for `name`, what is allowed, and the nearest match.
+    """
+    return registry[Menu("", registry).check(name, value)]
+
+
 def nearest(word: object, words: list[str]) -> str:
     """Return " Did you mean …?" for a near miss among `words`, or nothing."""
     close = get_close_matches(str(word), words, n=1, cutoff=0.5)
@@ -114,9 +138,9 @@ class Menu:
 
     def check(self, name: str, value: object) -> str:
         """Return `value` if it is on the menu."""
-        if isinstance(value, str) and value in self.options:
-            return str(value)
-        raise refusal(name, value, self.allowed, nearest(value, list(self.options)))
+        if not (isinstance(value, str) and value in self.options):
+            raise refusal(name, value, self.allowed, nearest(value, list(self.options)))
+        return str(value)
 
     @property
     def allowed(self) -> str:
@@ -132,7 +156,7 @@ def check_table(name: str, value: str) -> None:
 
 @dataclass(frozen=True)
 class DatasetMenu(Menu):
-    """The data sets, and a person's own table."""
+    """The data sets, and a user-supplied table."""
 
     @property
     def allowed(self) -> str:
@@ -155,7 +179,7 @@ class Whole:
     low: int
     high: int
 
-    def check(self, name: str, value: object) -> int:
+    def check(self, name: str, value: Any) -> int:
         """Return `value` as an int; a bool is not one."""
         is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         if is_whole and self.low <= value <= self.high:
@@ -178,7 +202,7 @@ class Number:
     open_low: bool = False
     open_high: bool = False
 
-    def check(self, name: str, value: object) -> float:
+    def check(self, name: str, value: Any) -> float:
         """Return `value` as a float."""
         is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
         if is_number and abs(value) <= self.high:  # not so for nan, nor for a whole number too long for a float
@@ -205,12 +229,12 @@ class Flag:
 
     def check(self, name: str, value: object) -> bool:
         """Return `value` if it is a bool."""
-        if isinstance(value, bool):
-            return value
-        raise refusal(name, value, self.allowed)
+        if not isinstance(value, bool):
+            raise refusal(name, value, self.allowed)
+        return value
 
 
-def _choice(default: object, rule: object) -> dataclasses.Field:
+def _choice(default: object, rule: object) -> Any:
     return field(default=default, metadata={"rule": rule})
 
 
@@ -234,18 +258,12 @@ class Spec:
     init: str = _choice("he", Menu("how the first weights are drawn", INITS))
     residual: bool = _choice(False, Flag("add each hidden layer's input to its output"))
     loss: str = _choice("cross_entropy", Menu("what training makes small", LOSSES))
-    huber_delta: float = _choice(
-        1.0, Number("where the Huber loss turns from squared to absolute", 0, 1e6, open_low=True)
-    )
+    huber_delta: float = _choice(1.0, Number("where Huber turns from squared to absolute", 0, 1e6, open_low=True))
     l1: float = _choice(0.0, Number("penalty on the weights' absolute values: adds l1·sign(w) to the gradient", 0, 10))
     l2: float = _choice(0.0, Number("penalty on the weights' squares: adds l2·w to the gradient", 0, 10))
     optimizer: str = _choice("adam", Menu("how a gradient becomes a step", OPTIMIZERS))
-    lr: float = _choice(
-        0.01, Number("learning rate: the size of a step; changes while training", 0, 1e20, open_low=True)
-    )
-    momentum: float = _choice(
-        0.9, Number("share of the last step that momentum keeps; Adam's beta1", 0, 1, open_high=True)
-    )
+    lr: float = _choice(0.01, Number("learning rate: the size of a step; changes on the way", 0, 1e20, open_low=True))
+    momentum: float = _choice(0.9, Number("share of the last step that is kept; Adam's beta1", 0, 1, open_high=True))
     batch_size: int = _choice(32, Whole("training samples per step; 0 is all of them", 0, 1_000_000))
     steps: int = _choice(2000, Whole("updates of the weights; stop here", 1, 10_000_000))
     seed: int = _choice(0, Whole("drives the data, the first weights and the batch order", 0, 2**32 - 1))
@@ -254,10 +272,10 @@ class Spec:
     def __post_init__(self) -> None:
         for name, rule in RULES.items():
             object.__setattr__(self, name, rule.check(name, getattr(self, name)))
-        if self.loss == "cross_entropy" and self.known and not self.known.classes:
+        if LOSSES[self.loss].classes_only and self.known and not self.known.classes:
             raise ValueError(
-                f"loss='cross_entropy' is not allowed on dataset={self.dataset!r}: cross entropy compares class "
-                "probabilities and this is a regression. Take loss='mse' or loss='huber'."
+                f"loss={self.loss!r} is not allowed on dataset={self.dataset!r}: {self.loss.replace('_', ' ')} "
+                f"compares class probabilities and this is a regression. {FOR_REGRESSION}"
             )
         if self.known:
             check_batch(self.batch_size, self.training_samples, " For data of your own, set samples to their number.")
@@ -270,9 +288,8 @@ class Spec:
     @property
     def training_samples(self) -> int:
         """How many samples are trained on; for a csv, only its reading tells."""
-        if self.known.all_for_training:
-            return self.known.size
-        return share_of(self.known.size or self.samples, self.train_share)
+        known = DATASETS[self.dataset]
+        return known.size if known.all_for_training else share_of(known.size or self.samples, self.train_share)
 
     @property
     def hidden(self) -> tuple[int, ...]:
@@ -311,9 +328,8 @@ class Spec:
             ValueError: if the text is not a share string, is damaged, or holds a value that is not allowed.
         """
         if not isinstance(text, str) or not text.strip().startswith(VERSION):
-            raise ValueError(
-                f"{reprlib.repr(text)} is not a share string of this lab: those begin with {VERSION!r}. Copy it whole."
-            )
+            shown = reprlib.repr(text)
+            raise ValueError(f"{shown} is not a share string of this lab: those begin with {VERSION!r}. Copy it whole.")
         try:
             body = text.strip().removeprefix(VERSION)
             guarded = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
@@ -327,7 +343,7 @@ class Spec:
         return cls().but(**choices)
 
     @classmethod
-    def remembered(cls, choices: Mapping[str, object]) -> "Spec":
+    def remembered(cls, choices: Mapping[str, Any]) -> "Spec":
         """Return the spec of a run of the past, whose csv may have moved since.
 
         Raises:
@@ -353,9 +369,8 @@ class Spec:
         return f"labkit.Spec({', '.join(f'{name}={value!r}' for name, value in self.changed.items())})"
 
     def __repr__(self) -> str:
-        layers = {0: "a linear model", 1: f"1 hidden layer of {self.width} {self.activation}"}.get(
-            self.depth, f"{self.depth} hidden layers of {self.width} {self.activation}"
-        )
+        hidden = f"{self.depth} hidden layer{'s' * (self.depth > 1)} of {self.width} {self.activation}"
+        layers = hidden if self.depth else "a linear model"
         layers += ", a funnel" if self.shape == "funnel" and self.depth else ""
         batch = f"batches of {self.batch_size}" if self.batch_size else "all samples in every step"
         return (
@@ -364,7 +379,10 @@ class Spec:
         )
 
 
-RULES = {choice.name: choice.metadata["rule"] for choice in dataclasses.fields(Spec)}  # name → its check
+RULES: dict[str, Any] = {
+    choice.name: choice.metadata["rule"] for choice in dataclasses.fields(Spec)
+}  # name → its check
+FOR_REGRESSION = "Take " + " or ".join(f"loss={name!r}" for name in LOSSES if not LOSSES[name].classes_only) + "."
 VERSION = "lab1."  # a share string leaves out the defaults: change a default and this must change too
 
 

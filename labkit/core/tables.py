@@ -1,13 +1,14 @@
-"""Real tables as arrays, scikit-learn's own or a person's csv file; it knows no networks."""
+"""Real tables as arrays: scikit-learn's own, or a user-supplied csv file."""
 
-import csv
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from labkit.core.data import MOST_CLASSES, is_number, read_csv
+from labkit.core.data import MOST_CLASSES, read_csv
 from labkit.core.spec import CSV, Spec
 
 TABLES = ("digits", "breast_cancer", "wine", "diabetes")
@@ -50,13 +51,10 @@ def load_table(name: str) -> Table:
         return _table(name, loaded.data, loaded.target, loaded.feature_names)
     if not name.startswith(CSV):
         raise ValueError(f"table={name!r} is not allowed: table takes {', '.join(TABLES)}, or csv:PATH of your own.")
-    path = Path(Spec(dataset=name).dataset.removeprefix(CSV))  # the spec says so if there is no such file
-    about = path.stat()
-    x, y = read_csv(path, about.st_mtime_ns, about.st_size)
-    return _table(name, x, y, _header(path, x.shape[1]))
+    return _table(name, *read_csv(Path(Spec(dataset=name).dataset.removeprefix(CSV))))  # a missing file is refused
 
 
-def _loader(name: str) -> partial:
+def _loader(name: str) -> Callable[[], Any]:
     from sklearn import datasets  # slow to import
 
     raw = {"scaled": False} if name == "diabetes" else {}
@@ -67,11 +65,3 @@ def _table(name: str, x: np.ndarray, y: np.ndarray, columns: list[str]) -> Table
     values = np.unique(y)
     regression = bool((y != y.round()).any()) or len(values) > MOST_CLASSES
     return Table(name, x, y, tuple(map(str, columns)), regression)
-
-
-def _header(path: Path, inputs: int) -> list[str]:
-    """The names in a table's first row, or numbers where it has none."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        first = next(row for row in csv.reader(file) if any(map(str.strip, row)))
-    named = not any(is_number(cell) for cell in first)
-    return [cell.strip() for cell in first[:inputs]] if named else [f"column {k}" for k in range(1, inputs + 1)]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import ipywidgets as widgets
 
-from labkit.core.spec import CSV, RULES, Menu, Spec, Whole
+from labkit.core.spec import CSV, LOSSES, OPTIMIZERS, RULES, Menu, Spec, Whole
 
 GROUPS = {
     "Data": ("dataset", "csv", "samples", "noise", "train_share", "inputs", "seed"),
@@ -132,7 +132,7 @@ class Controls:
         back = {name: old for name, (old, new) in self._taken.items() if said[name] == new}
         wanted = said | back
         mended = {}
-        if wanted["loss"] == "cross_entropy" and not trial.known.classes:
+        if LOSSES[wanted["loss"]].classes_only and not trial.known.classes:
             mended["loss"] = "mse"
         if wanted["batch_size"] > trial.training_samples:
             mended["batch_size"] = 0
@@ -150,8 +150,8 @@ class Controls:
             "noise": not (own or self._own or whole),
             "train_share": not whole,
             "inputs": spec.dataset == "teacher" and not self._own,
-            "huber_delta": spec.loss == "huber",
-            "momentum": spec.optimizer in ("momentum", "adam", "adamw"),
+            "huber_delta": LOSSES[spec.loss].uses_delta,
+            "momentum": OPTIMIZERS[spec.optimizer].uses_momentum,
         }
         for name, visible in shown.items():
             self._show(name, visible)

@@ -86,4 +86,4 @@ class Renderer:
 def _points(trainer: Trainer) -> int:
     """How many points to a side of a map: fewer for a network whose every answer is dear."""
     low, high = MAP_POINTS
-    return int(min(high, max(low, math.sqrt(MAP_WORK / (2 * trainer.network.theta.shape[1])))))
+    return int(min(high, max(low, math.sqrt(MAP_WORK / (2 * trainer.theta.shape[1])))))

@@ -1,1 +1,1 @@
-"""The loss as a function of the weights: planes, paths, curvature; it knows no drawing."""
+"""The loss as a function of the weights: planes, paths, curvature."""

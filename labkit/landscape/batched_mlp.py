@@ -1,11 +1,10 @@
-"""Fully connected networks at many places in weight space at once, as arrays; they know nothing of other modules."""
+"""Fully connected networks at many places in weight space at once, as arrays."""
 
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +12,16 @@ from torch.nn import functional
 
 from labkit.core import devices
 from labkit.core.losses import Loss, accuracy, as_columns, r_squared
-from labkit.core.network import Residual, check_answer, shortcut
+from labkit.core.network import ACTIVATIONS, Residual, check_answer, shortcut
 from labkit.landscape.directions import Direction
 
 CACHE = 2 << 20  # bytes that a layer's outputs may take on a CPU before they fall out of its cache
-FEW_INPUTS = 8  # up to so many, the first layer is quicker computed at every place than mixed from its parts
-WORK, TILES = 5e7, 4  # floating-point operations, and goes, that a thread should get at once: it waits for the others
+FEW_INPUTS = 8  # up to this many, the first layer is quicker computed at every place than mixed from its parts
+WORK, TILES = 5e7, 4  # minimum work (floating-point operations) and tiles per thread: with less it waits for the others
 GPU_SHARE, GPU_CHUNK = 0.25, 1 << 30  # of the free memory, and bytes, for one chunk of places on a GPU
 CPU_SHARE = 0.5  # of the free memory, for the buffers of all threads
-ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.Identity, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.Softplus)
-IN_PLACE = {  # (module, z) → z, overwritten: fresh memory for every layer costs a CPU more than the numbers
-    nn.ReLU: lambda module, z: z.clamp_min_(0),
+IN_PLACE: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {  # (module, z) → z, overwritten:
+    nn.ReLU: lambda module, z: z.clamp_min_(0),  # fresh memory for every layer costs a CPU more than the numbers
     nn.Tanh: lambda module, z: z.tanh_(),
     nn.Sigmoid: lambda module, z: z.sigmoid_(),
     nn.GELU: lambda module, z: torch.ops.aten.gelu_(z, approximate=module.approximate),
@@ -31,8 +29,9 @@ IN_PLACE = {  # (module, z) → z, overwritten: fresh memory for every layer cos
     nn.ELU: lambda module, z: functional.elu(z, module.alpha, inplace=True),
     nn.LeakyReLU: lambda module, z: functional.leaky_relu(z, module.negative_slope, inplace=True),
 }
+ELEMENTWISE = {*(row.module for row in ACTIVATIONS.values()), *IN_PLACE, nn.Softplus}  # what may follow a linear layer
 KNOWN = {functional.mse_loss: "mse", functional.huber_loss: "huber", functional.cross_entropy: "cross_entropy"}
-FIT_FOR_MANY = (accuracy, r_squared)  # beside the losses: they take the predictions of many networks at once
+BATCHED_SCORES = (accuracy, r_squared)  # beside the losses: they take the predictions of many networks at once
 LossFn = Callable[[Tensor, Tensor], Tensor]  # (prediction, target) → scalar
 
 
@@ -50,9 +49,9 @@ def batched(measure: LossFn, y: Tensor, outputs: int) -> Callable[[Tensor], Tens
     numbers = y.ndim == 1 and y.dtype == torch.int64 and int(y.min()) >= 0 and int(y.max()) < outputs
     columns = as_columns(y, outputs) if numbers else y
     if columns.shape == (len(y), outputs):
-        if loss and (loss.name != "cross_entropy" or numbers):
+        if loss and (not loss.classes_only or numbers):
             return lambda prediction: loss.values(prediction, columns.to(prediction))
-        if measure in FIT_FOR_MANY:
+        if measure in BATCHED_SCORES:
             return lambda prediction: measure(prediction, columns)
     return lambda prediction: torch.stack([scalar(measure(each.contiguous(), y), each) for each in prediction])
 
@@ -62,6 +61,11 @@ def known(measure: LossFn) -> Loss | None:
     if isinstance(measure, Loss):
         return measure
     return next((Loss(name) for function, name in KNOWN.items() if function is measure), None)
+
+
+def all_known(parts: Sequence[Part]) -> bool:
+    """Whether every measure is the lab's own: such draw nothing at random, and may be called from several threads."""
+    return all(known(each) or each in BATCHED_SCORES for part in parts for each in part.measures)
 
 
 def scalar(value: Tensor | float, like: Tensor) -> Tensor:
@@ -80,7 +84,7 @@ def check_targets(measure: LossFn, answer: Tensor, y: Tensor) -> None:
         return
     if not isinstance(answer, Tensor):
         raise ValueError(f"the model answers with a {type(answer).__name__}. Give a loss_fn that takes it apart.")
-    if loss.name != "cross_entropy" or (y.is_floating_point() and y.ndim == answer.ndim):
+    if not loss.classes_only or (y.is_floating_point() and y.ndim == answer.ndim):
         check_answer(answer, y)
     else:
         _check_classes(y, answer)
@@ -109,30 +113,41 @@ class Layer(NamedTuple):
 
 def layers_of(model: nn.Module, *inputs: Tensor) -> list[Layer] | None:
     """Read a model as a fully connected network of these inputs; None where it is something else."""  # (N, in) each
-    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-    if type(model) is not nn.Sequential or hooked or _shares(model):
-        return None
     layers: list[Layer] = []
-    for name, module in model.named_children():
-        kind, residual = type(module), type(module) is Residual
-        linear, activation = (module.linear, module.activation) if residual else (module, nn.Identity())
-        if type(linear) is nn.Linear and type(activation) in ELEMENTWISE:
-            before = f"{name}.linear." if residual else f"{name}."
-            bias = None if linear.bias is None else f"{before}bias"
-            layers.append(Layer(f"{before}weight", bias, activation, residual))
-        elif kind in ELEMENTWISE and layers and type(layers[-1].activation) is nn.Identity and not layers[-1].residual:
-            layers[-1] = layers[-1]._replace(activation=module)
+    for name, module in model.named_children() if _plain(model) else ():
+        last = layers[-1] if layers else None
+        if last and type(module) in ELEMENTWISE and type(last.activation) is nn.Identity and not last.residual:
+            layers[-1] = last._replace(activation=module)
+        elif layer := _layer(name, module):
+            layers.append(layer)
         else:
             return None
-    first = model.get_parameter(layers[0].weight) if layers else None
-    fits = [x.ndim == 2 and (x.shape[1], x.dtype) == (first.shape[1], first.dtype) for x in inputs if layers]
-    return layers if layers and all(fits) else None
+    if not layers:
+        return None
+    first = model.get_parameter(layers[0].weight)
+    fits = all(x.ndim == 2 and (x.shape[1], x.dtype) == (first.shape[1], first.dtype) for x in inputs)
+    return layers if fits else None
 
 
-def _shares(model: nn.Module) -> bool:
-    """Whether a module or a parameter stands in several places of a model."""
+def _plain(model: nn.Module) -> bool:
+    """Whether modules are applied one after another, without hooks, and nothing stands in several places."""
+    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     named = model.named_modules, model.named_parameters
-    return any(len(list(each(remove_duplicate=False))) > len(list(each())) for each in named)
+    shared = any(len(list(each(remove_duplicate=False))) > len(list(each())) for each in named)
+    return type(model) is nn.Sequential and not hooked and not shared
+
+
+def _layer(name: str, module: nn.Module) -> Layer | None:
+    """Read one module as a linear layer, plain or residual."""
+    if type(module) is nn.Linear:
+        return Layer(f"{name}.weight", None if module.bias is None else f"{name}.bias", nn.Identity(), residual=False)
+    if type(module) is Residual and type(module.activation) in ELEMENTWISE:
+        inner = _layer(f"{name}.linear", module.linear)
+        return inner and inner._replace(activation=module.activation, residual=True)
+    return None
+
+
+Mixed = tuple[Tensor, Tensor | None]  # the weights and biases of a layer at each place: (B, out, in), (B, out, 1)
 
 
 class BatchedMLP:
@@ -145,39 +160,33 @@ class BatchedMLP:
 
     way = "stacked"
 
-    def __init__(
-        self,
-        layers: list[Layer],
-        weights: Direction,
-        directions: Sequence[Direction],
-        parts: Sequence[Part],
-        threads: int,
-    ) -> None:
-        self._layers = layers
-        every = [weights, *directions]
-        self._weights = [torch.stack([each[layer.weight] for each in every]) for layer in layers]  # (K + 1, out, in)
-        self._biases = [layer.bias and torch.stack([each[layer.bias] for each in every]) for layer in layers]
-        self._expected = [(part, self._weights[-1].shape[1]) for part in parts]
-        self._parts = [self._prepared(part, outputs) for part, outputs in self._expected]
+    def __init__(self, layers: list[Layer], places: Sequence[Direction], parts: Sequence[Part], threads: int) -> None:
+        self._layers, self._data = layers, parts
+        self._weights = [torch.stack([each[layer.weight] for each in places]) for layer in layers]  # (K + 1, out, in)
+        self._biases = [  # (K + 1, out)
+            None if layer.bias is None else torch.stack([each[layer.bias] for each in places]) for layer in layers
+        ]
+        self._outputs = self._weights[-1].shape[1]
+        self._parts = [self._prepared(part) for part in parts]
         self._tile, self.chunk, self._workers = self._fitting([len(part.x) for part in parts], threads)
-        if not all(known(measure) or measure in FIT_FOR_MANY for part in parts for measure in part.measures):
-            self._workers = 1  # a person's own function may not bear two calls at once
+        if not all_known(parts):
+            self._workers = 1  # a user-supplied function may not bear two calls at once
         self._pool: ThreadPoolExecutor | None = None
         self.release()
 
-    def _prepared(self, part: Part, outputs: int) -> tuple[Tensor | None, list[Callable]]:
+    def _prepared(self, part: Part) -> tuple[Tensor | None, list[Callable[[Tensor], Tensor]]]:
         """The first layer along each direction, where that is less to read than the inputs; and the measures."""
-        first = None
+        first, bias = None, self._biases[0]
         if self._weights[0].shape[2] > FEW_INPUTS:
             first = torch.stack([weight @ part.x.T for weight in self._weights[0]])  # (K + 1, out, N)
-            if self._biases[0] is not None:
-                first += self._biases[0].unsqueeze(2)
-        return first, [batched(measure, part.y, outputs) for measure in part.measures]
+            if bias is not None:
+                first += bias.unsqueeze(2)
+        return first, [batched(measure, part.y, self._outputs) for measure in part.measures]
 
     def _fitting(self, samples: list[int], threads: int) -> tuple[int, int, int]:
-        """How many places are computed in one go, how many are asked for at once, and by how many threads.
+        """How many places make a tile, how many are asked for at once, and by how many threads.
 
-        In one go a layer's outputs stay in the cache of a CPU, or fill a GPU; all that is at work fits the free memory.
+        A layer's outputs of a tile stay in the cache of a CPU, or fill a GPU; all that is at work fits the free memory.
         """
         first, size = self._weights[0], self._weights[0].element_size()
         units = [weight.shape[1] for weight in self._weights]
@@ -196,14 +205,15 @@ class BatchedMLP:
 
     def check(self) -> None:
         """Refuse targets that torch would broadcast against the answers, and measures that are not one number."""
-        for part, outputs in self._expected:
-            for measure in part.measures:
-                check_targets(measure, part.x.new_empty(len(part.x), outputs), part.y)
+        for x, y, measures in self._data:
+            for measure in measures:
+                check_targets(measure, x.new_empty(len(x), self._outputs), y)
         self.measure(torch.zeros(1, len(self._weights[0]) - 1))
+        self.release()
 
     def release(self) -> None:
         """Forget the buffers."""
-        self._room: dict[tuple, Tensor] = {}
+        self._room: dict[tuple[object, ...], Tensor] = {}
 
     def _buffer(self, *key: object, shape: tuple[int, ...]) -> Tensor:
         """A thread's buffer, made once: fresh memory costs a CPU more than the numbers written to it."""
@@ -219,12 +229,12 @@ class BatchedMLP:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._workers, initializer=torch.set_num_threads, initargs=(1,))
         share = -(-len(coefficients) // (self._tile * self._workers)) * self._tile
-        return torch.cat(list(self._pool.map(self._measure, coefficients.split(share))))
+        return torch.cat(list(self._pool.map(self._measure, torch.split(coefficients, share))))
 
     def _measure(self, coefficients: Tensor) -> Tensor:
-        """Measure in one thread, some places in one go."""  # (B, K) → (B, names)
+        """Measure in one thread, tile by tile."""  # (B, K) → (B, names)
         with torch.inference_mode():
-            return torch.cat([self._measure_tile(tile) for tile in coefficients.split(self._tile)])
+            return torch.cat([self._measure_tile(tile) for tile in torch.split(coefficients, self._tile)])
 
     def _measure_tile(self, coefficients: Tensor) -> Tensor:
         mix = functional.pad(coefficients, (1, 0), value=1.0).to(self._weights[0])  # (B, K + 1)
@@ -235,31 +245,27 @@ class BatchedMLP:
             columns += [measure(prediction) for measure in measures]
         return torch.stack(columns, 1)
 
-    def _mixed(self, layer: int, mix: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _mixed(self, layer: int, mix: Tensor) -> Mixed:
         """The weights and biases of one layer at each place."""  # (B, out, in), (B, out, 1)
         base, bias = self._weights[layer], self._biases[layer]
         weight = self._buffer("weight", layer, shape=(len(mix), *base.shape[1:]))
         torch.mm(mix, base.flatten(1), out=weight.flatten(1))
         return weight, None if bias is None else (mix @ bias).unsqueeze(2)
 
-    def _forward(self, part: int, first: Tensor | None, mix: Tensor, weights: dict[int, tuple]) -> Tensor:
+    def _forward(self, part: int, first: Tensor | None, mix: Tensor, weights: dict[int, Mixed]) -> Tensor:
         """Run the layers."""  # → (B, out, N)
-        h = self._expected[part][0].x.T.unsqueeze(0)  # (1, in, N)
+        h = self._data[part].x.T.unsqueeze(0)  # (1, in, N)
         for k, layer in enumerate(self._layers):
             z = self._buffer("out", part, k, shape=(len(mix), self._weights[k].shape[1], h.shape[2]))
-            if k in weights:
+            if k or first is None:
                 _product(*weights[k], h, out=z)
             else:
                 torch.mm(mix, first.flatten(1), out=z.flatten(1))
-            h = self._activated(k, z, h if layer.residual else None)
+            skip = shortcut(h.mT, z.shape[1]) if layer.residual else None
+            act = layer.activation
+            a = IN_PLACE[type(act)](act, z) if type(act) in IN_PLACE else act(z)
+            h = a if skip is None else a + skip.mT
         return h
-
-    def _activated(self, layer: int, z: Tensor, before: Tensor | None) -> Tensor:
-        """Apply a layer's activation and shortcut."""  # (B, out, N)
-        activation = self._layers[layer].activation
-        act = partial(IN_PLACE[type(activation)], activation) if type(activation) in IN_PLACE else activation
-        skip = None if before is None else shortcut(before.mT, z.shape[1])
-        return act(z) if skip is None else act(z) + skip.mT
 
 
 def _product(weight: Tensor, bias: Tensor | None, h: Tensor, out: Tensor) -> None:

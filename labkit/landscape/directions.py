@@ -1,9 +1,9 @@
-"""Directions through weight space: random, along training paths, towards other networks. They know no losses.
+"""Directions through weight space: random, along training paths, towards other networks.
 
 A direction is a dict with an entry for every named parameter of a module, of its shape, dtype and device.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -13,16 +13,20 @@ from torch import Tensor, nn
 
 from labkit.core import devices
 from labkit.core.runs import WeightPath
-from labkit.core.spec import RULES
+from labkit.core.spec import RULES, option
 
 Direction = dict[str, Tensor]
-NORMALIZATIONS = ("filter", "layer", "none")
+NORMALIZATIONS: dict[str, Callable[[Tensor], Tensor] | None] = {  # name → what is scaled together, a row each
+    "filter": lambda part: part.flatten(1) if part.ndim > 1 else part.reshape(1, -1),
+    "layer": lambda part: part.reshape(1, -1),
+    "none": None,
+}
 
 
-class Drawn(dict):
+class Drawn(dict[str, Tensor]):
     """A direction drawn at random, with what it was `made` from: plain values, which a plane keeps."""
 
-    def __init__(self, parts: Direction, made: dict) -> None:
+    def __init__(self, parts: Direction, made: dict[str, object]) -> None:
         super().__init__(parts)
         self.made = made
 
@@ -73,7 +77,7 @@ def shaped(vector: Tensor, model: nn.Module) -> Direction:
     sizes = [weight.numel() for weight in weights.values()]
     if vector.shape != (sum(sizes),):
         raise ValueError(f"the vector has shape {tuple(vector.shape)}; this model needs ({sum(sizes)},).")
-    parts = zip(weights.items(), vector.split(sizes), strict=True)
+    parts = zip(weights.items(), torch.split(vector, sizes), strict=True)
     return {name: part.view_as(weight).to(weight, copy=True) for (name, weight), part in parts}
 
 
@@ -121,7 +125,7 @@ def random_directions(
     Args:
         model: Where the directions start; it is left as it is.
         seed: The same seed draws the same numbers for every model of the same shapes.
-        normalize: "filter", "layer" or "none".
+        normalize: A key of `NORMALIZATIONS`: "filter", "layer" or "none".
         orthogonal: Make the two perpendicular: within every filter or layer that is normalised, else as a
             whole. A filter of a single number leaves no room for that, and the second direction is 0 there.
         biases: Move parameters with one dimension too; Li et al. leave them where they are.
@@ -129,35 +133,27 @@ def random_directions(
     Raises:
         ValueError: if the model has no parameters, or the seed or `normalize` is not allowed.
     """
-    if normalize not in NORMALIZATIONS:
-        raise ValueError(f"normalize={normalize!r} is not allowed: take one of {', '.join(NORMALIZATIONS)}.")
+    rows_of = option("normalize", normalize, NORMALIZATIONS)
     # Not torch's generator: it reads 32 bits of a seed, so these numbers would be some run's first weights too.
     rng = np.random.default_rng(RULES["seed"].check("seed", seed))
     weights = weights_of(model)
     u, v = ({name: _draw(weight, rng, biases) for name, weight in weights.items()} for _ in range(2))
-    if normalize == "none":
-        if orthogonal:
-            first = flat(u)
-            v = shaped(_across(first[None], flat(v)[None])[0], model)
-    else:
+    if rows_of is not None:
         for name, weight in weights.items():
-            rows, one, two = (_filters(part, normalize) for part in (weight, u[name], v[name]))
+            rows, one, two = (rows_of(part.cpu().double()) for part in (weight, u[name], v[name]))
             two = _across(one, two) if orthogonal else two
             u[name], v[name] = (_as_long(part, rows).view_as(weight) for part in (one, two))
+    elif orthogonal:
+        v = shaped(_across(flat(u)[None], flat(v)[None])[0], model)
     made = {"kind": "random", "seed": seed, "normalize": normalize, "orthogonal": orthogonal, "biases": biases}
-    return tuple(Drawn({name: part.to(weights[name]) for name, part in each.items()}, made) for each in (u, v))
+    first, second = (Drawn({name: part.to(weights[name]) for name, part in each.items()}, made) for each in (u, v))
+    return first, second
 
 
 def _draw(weight: Tensor, rng: np.random.Generator, biases: bool) -> Tensor:
     """Standard normal numbers of a parameter's shape, on the CPU in float64."""
     drawn = torch.as_tensor(rng.standard_normal(tuple(weight.shape)), dtype=torch.float64)
     return drawn if biases or weight.ndim > 1 else torch.zeros_like(drawn)
-
-
-def _filters(part: Tensor, normalize: str) -> Tensor:
-    """What is scaled together, a row each."""  # (rows, numbers)
-    part = part.cpu().double()
-    return part.flatten(1) if normalize == "filter" and part.ndim > 1 else part.reshape(1, -1)
 
 
 def _across(one: Tensor, two: Tensor) -> Tensor:

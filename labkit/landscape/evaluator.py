@@ -1,51 +1,63 @@
 """The loss of one network at many places in weight space, by the fastest way that its architecture allows.
 
-A place is the network's own weights plus so many steps along each of a few directions. It knows no planes and no files.
+A place is the network's own weights plus some steps along each of a few directions.
 """
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TypedDict, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from labkit.core import devices
-from labkit.landscape.batched_mlp import FIT_FOR_MANY, BatchedMLP, LossFn, Part, check_targets, known, layers_of, scalar
-from labkit.landscape.directions import Direction, check, flat, weights_of
+from labkit.core import devices, random_state
+from labkit.landscape.batched_mlp import BatchedMLP, LossFn, Part, all_known, check_targets, layers_of, scalar
+from labkit.landscape.directions import Direction, check, flat, shaped, weights_of
 
 LAUNCH = 1e9  # floating-point operations at one place below which a GPU spends its time on starting kernels
 VMAP_CHUNK = 256  # places at once
 
 
+class Measured(TypedDict, total=False):
+    """What `LossEvaluator` takes beyond the loss on the training data, for functions that hand it on."""
+
+    also: dict[str, LossFn] | None
+    test: tuple[Tensor, Tensor] | None
+    recompute: bool
+
+
 class LossEvaluator:
-    """What is measured at any place near a network, such as its loss.
+    """What is measured at any place near a network, such as its loss: what planes, lines and paths stand on.
 
     Fully connected networks (`nn.Sequential` of `nn.Linear` and elementwise activations) are evaluated many at
     once. As h = (W + aU + bV) x = Wx + a·Ux + b·Vx, their first layer costs three products in all. Any other
     module goes the general way: one place after another on a copy, or on a GPU many at once by `vmap`.
 
     Args:
-        model: The network; it is left as it is, bit for bit. Its own mode (train or eval) is used.
-        loss_fn: (prediction, target) → scalar; one that the lab does not know sees the whole batch at once.
+        model: Any `nn.Module`; it is left as it is, bit for bit, with the random state. Its own mode (train or eval)
+            is used, its own dtype and device compute, and what it draws at random is the same at every place.
+        loss_fn: (prediction, target) → scalar, such as `run.loss_fn`; one that the lab does not know sees the
+            whole batch at once.
         x: Inputs, on the model's device.  # (N, …)
-        y: Targets.
-        directions: What the coefficients count steps along.
-        also: More to measure from the same prediction, name → (prediction, target) → scalar.
+        y: Targets, as the loss takes them; a shape that it would broadcast is refused.
+        directions: What the coefficients count steps along: dicts, an entry for every named parameter.
+        also: More to measure from the same prediction, such as {"accuracy": labkit.accuracy}.
         test: Test data (x, y): everything is measured on them too, under "test …".
         recompute: Recompute the statistics of batch norm from x at every place, as training would leave them
             (Garipov et al. 2018, appendix), in place of the stored ones of eval mode.
 
     Attributes:
-        names: what is measured, in order.
+        names: What is measured, in order: "loss", the keys of `also`, and the same of the test data.
+        parameters: How many the model has.
         way: "stacked", "in place" or "vmap".
-        batch_norm: which statistics batch norm uses: "none", "stored", "of the batch" or "recomputed".
+        batch_norm: Which statistics batch norm uses: "none", "stored", "of the batch" or "recomputed".
 
     Raises:
-        ValueError: if the model, the data and the directions do not fit each other.
+        ValueError: before any work, if the model, the data and the directions do not fit each other.
     """
 
     def __init__(
@@ -61,64 +73,71 @@ class LossEvaluator:
         recompute: bool = False,
     ) -> None:
         weights = weights_of(model)
-        self.parameters = sum(weight.numel() for weight in weights.values())
         first = next(iter(weights.values()))
-        self._device, self.dtype = first.device, first.dtype
-        directions = [check(each, model, "uvw"[k] if k < 3 else str(k)) for k, each in enumerate(directions)]
-        measures = _checked(loss_fn, also or {})
-        parts = {"": (x, y)} | ({"test ": test} if test is not None else {})
-        for name, data in parts.items():
-            check_data(name, data, first)
-        self.names = tuple(before + name for before in parts for name in measures)
-        if len(set(self.names)) < len(self.names):
-            raise ValueError(f"two measures bear one name: {', '.join(self.names)}. Rename what is in also.")
+        self.parameters, self.dtype = sum(weight.numel() for weight in weights.values()), first.dtype
+        self._model, self._device, self._recompute = model, first.device, recompute
+        self._directions = [check(each, model, "uvw"[k] if k < 3 else str(k)) for k, each in enumerate(directions)]
+        data = {"": (x, y)} | ({"test ": test} if test is not None else {})
+        self.names, self._parts = _measured(data, loss_fn, also or {}, first)
         self.batch_norm = _batch_norm(model, recompute)
-        self._flops = 2 * self.parameters * sum(len(data[0]) for data in parts.values())
-        parts = [Part(*data, tuple(measures.values())) for data in parts.values()]
-        self._draws = _draws(model, parts)
-        every = devices.thread_count()
-        self._threads = devices.threads_for(self._flops)
-        with torch.no_grad(), devices.threads(self._threads), _random_state_kept(self._device, self._draws):
-            self._evaluator = self._choose(every, model, weights, directions, parts, recompute)
+        self._flops = 2 * self.parameters * sum(len(part.x) for part in self._parts)
+        self._draws = may_draw(model, self._parts)
+        self._copy: InPlace | None = None
+        threads = devices.thread_count()
+        with self._computing():
+            self._evaluator = self._choose(threads)
             self._evaluator.check()
-            self._evaluator.release()
         self.way, self.chunk = self._evaluator.way, self._evaluator.chunk
-        if self.way == "stacked":
-            self._threads = 1  # it has some of its own
 
-    def _choose(
-        self,
-        threads: int,
-        model: nn.Module,
-        weights: Direction,
-        directions: Sequence[Direction],
-        parts: list[Part],
-        recompute: bool,
-    ) -> "BatchedMLP | InPlace | _Vmapped":
+    def _choose(self, threads: int) -> "BatchedMLP | InPlace | _Vmapped":
         """Pick the way: by the architecture, the device and a count of operations, never by a stopwatch."""
-        if layers := layers_of(model, *(part.x for part in parts)):
-            return BatchedMLP(layers, weights, directions, parts, threads)
-        plain = InPlace(model, directions, parts, recompute=recompute)
-        if self._device.type == "cpu" or self._flops > LAUNCH or recompute:
-            return plain
-        many = _Vmapped(plain, weights, directions, parts)
+        if layers := layers_of(self._model, *(part.x for part in self._parts)):
+            return BatchedMLP(layers, [weights_of(self._model), *self._directions], self._parts, threads)
+        self._copy = InPlace(self._model, self._directions, self._parts, recompute=self._recompute)
+        if self._device.type == "cpu" or self._flops > LAUNCH or self._recompute:
+            return self._copy
+        many = _Vmapped(self._copy, self._directions)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # torch warns where its vmap is a loop after all
-                many.measure(torch.zeros(2, len(directions)))
+                many.measure(torch.zeros(2, len(self._directions)))
         except Exception:  # torch.func cannot take it apart, or it draws at random: the plain way can, or says why not
-            return plain
+            return self._copy
         return many
 
     def at(self, coefficients: Tensor | np.ndarray) -> dict[str, np.ndarray]:
         """Return what is measured at every place, by name.
 
         Args:
-            coefficients: Steps along each direction.  # (B, K)
+            coefficients: Steps along each direction, a row for each place.  # (B, K)
+
+        Raises:
+            ValueError: if the coefficients have another shape.
         """
-        coefficients = torch.as_tensor(coefficients, dtype=torch.float64)
+        coefficients, steps = torch.as_tensor(coefficients, dtype=torch.float64), len(self._directions)
+        if coefficients.ndim != 2 or coefficients.shape[1] != steps or not len(coefficients):
+            raise ValueError(
+                f"the coefficients have shape {tuple(coefficients.shape)}; give a row of {steps} for each place."
+            )
         values = np.concatenate([values for _, values in self.chunks(coefficients)])  # (B, names)
         return dict(zip(self.names, values.T.copy(), strict=True))
+
+    def at_weights(self, rows: Tensor) -> dict[str, np.ndarray]:
+        """Return what is measured with other weights in place of the model's own, by name.
+
+        Args:
+            rows: Weights in the order of `nn.utils.parameters_to_vector(model.parameters())`.  # (S, P)
+
+        Raises:
+            ValueError: if the weights are not as many as the model's.
+        """
+        if rows.ndim != 2 or rows.shape[1] != self.parameters or not len(rows):
+            raise ValueError(f"the weights have shape {tuple(rows.shape)}; give rows of {self.parameters:,}.")
+        with self._computing():
+            if self._copy is None:  # of a fully connected network, in which nothing but the weights counts
+                self._copy = InPlace(self._model, (), self._parts)
+            values = self._copy.measure_weights(rows.to(self._device, self.dtype))  # (S, names)
+        return dict(zip(self.names, values.T.cpu().double().numpy(), strict=True))
 
     def chunks(self, coefficients: Tensor) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield the places and what was measured there, chunk by chunk, each sized for the memory."""  # (B, K)
@@ -126,7 +145,8 @@ class LossEvaluator:
         while start < len(coefficients):
             places = slice(start, start + self.chunk)
             try:
-                values = self._measure(coefficients[places])
+                with self._computing(1 if self.way == "stacked" else None):  # which has threads of its own
+                    values = self._evaluator.measure(coefficients[places]).cpu().double().numpy()
             except RuntimeError as error:
                 if not _out_of_memory(error) or self.chunk == 1:
                     raise
@@ -136,25 +156,37 @@ class LossEvaluator:
             yield places, values
             start += len(values)
 
-    def _measure(self, coefficients: Tensor) -> np.ndarray:
-        """Measure one chunk."""  # (B, K) → (B, names)
-        with devices.threads(self._threads), _random_state_kept(self._device, self._draws):
-            return self._evaluator.measure(coefficients).cpu().double().numpy()
+    @contextmanager
+    def _computing(self, threads: int | None = None) -> Iterator[None]:
+        """Compute with the threads that the work deserves, and leave torch's global generators as they were.
+
+        Where nothing draws from these they are not touched: another thread may use them meanwhile.
+        """
+        kept = random_state.preserved(self._device) if self._draws else nullcontext()
+        with devices.threads(threads or devices.threads_for(self._flops)), kept:
+            yield
 
     def __repr__(self) -> str:
         what = f"{', '.join(self.names)} of {self.parameters:,} parameters"
         return f"LossEvaluator: {what}, {self.way}, {self.chunk} at a time"
 
 
-def _checked(loss_fn: LossFn, also: dict[str, LossFn]) -> dict[str, LossFn]:
-    """Return everything to be measured, by name."""
+def _measured(
+    data: dict[str, tuple[Tensor, Tensor]], loss_fn: LossFn, also: dict[str, LossFn], weight: Tensor
+) -> tuple[tuple[str, ...], list[Part]]:
+    """Return the names of everything to be measured, and what is measured on which data."""
     if not isinstance(also, dict) or "loss" in also:
         raise ValueError("also must be a dict of names and measures, without 'loss': {'accuracy': labkit.accuracy}.")
     measures = {"loss": loss_fn, **also}
     for measure in measures.values():
         if not callable(measure):
             raise ValueError(f"{measure!r} cannot be called: give (prediction, target) → scalar, such as run.loss_fn.")
-    return measures
+    for name, pair in data.items():
+        check_data(name, pair, weight)
+    names = tuple(before + name for before in data for name in measures)
+    if len(set(names)) < len(names):
+        raise ValueError(f"duplicate measure name: {', '.join(names)}. Rename what is in also.")
+    return names, [Part(x, y, tuple(measures.values())) for x, y in data.values()]
 
 
 def check_data(name: str, data: tuple[Tensor, Tensor], weight: Tensor) -> None:
@@ -177,27 +209,23 @@ def check_data(name: str, data: tuple[Tensor, Tensor], weight: Tensor) -> None:
         raise ValueError(f"{name}x has {len(data[0]):,} samples and {name}y {len(data[1]):,}; give one y for each x.")
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def _out_of_memory(error: Exception) -> bool:
     """Whether memory was short; a CPU says so in words alone."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-@contextmanager
-def _random_state_kept(device: torch.device, draws: bool) -> Iterator[None]:
-    """Give the global generators back as they were: the CPU's, and that of a GPU."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=draws):
-        yield
+def may_draw(model: nn.Module, parts: Sequence[Part]) -> bool:
+    """Whether the model or a measure may draw at random."""
+    return not (layers_of(model, *(part.x for part in parts)) and all_known(parts))
 
 
-def _draws(model: nn.Module, parts: Sequence[Part]) -> bool:
-    """Whether anything may draw at random; else other threads keep the global generators to themselves."""
-    plain = layers_of(model, *(part.x for part in parts))
-    return not plain or not all(known(each) or each in FIT_FOR_MANY for part in parts for each in part.measures)
+def _batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def _batch_norm(model: nn.Module, recompute: bool) -> str:
     """Say which statistics batch norm uses."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = _batch_norms(model)
     if not norms:
         if recompute:
             raise ValueError("the model has no batch norm, so there is nothing to recompute. Leave recompute out.")
@@ -208,35 +236,41 @@ def _batch_norm(model: nn.Module, recompute: bool) -> str:
     return "recomputed" if recompute else "of the batch" if batch else "stored"
 
 
+def _values(parts: Sequence[Part], predict: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+    """Measure everything, by one prediction for each part of the data."""  # (names,)
+    values = []
+    for x, y, measures in parts:
+        prediction = predict(x)
+        values += [scalar(measure(prediction, y), like) for measure in measures]
+    return torch.stack(values)
+
+
 class InPlace:
     """A copy of any module that is moved from place to place."""
 
     way = "in place"
-    chunk = 16  # places between two looks at the clock: nothing is computed together
+    chunk = 16  # places between two points where a caller can stop: nothing is computed together
 
     def __init__(
         self, model: nn.Module, directions: Sequence[Direction], parts: Sequence[Part], *, recompute: bool = False
     ) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False)
-        self._start = flat(weights_of(model))  # (P,)
+        self.start, self.parts = flat(weights_of(model)), parts  # (P,)
         self._ways = [flat(direction) for direction in directions]
-        self._theta = self._start.clone()
+        self._theta = self.start.clone()
         sizes = [parameter.numel() for parameter in self.model.parameters()]
-        for parameter, view in zip(self.model.parameters(), self._theta.split(sizes), strict=True):
+        for parameter, view in zip(self.model.parameters(), torch.split(self._theta, sizes), strict=True):
             parameter.data = view.view_as(parameter)
-        self._parts, self._recompute = parts, recompute
+        self._recompute = recompute
         self._training = any(module.training for module in model.modules())
-        boxes = [module._buffers for module in self.model.modules()]
-        self._kept = [(box, name, box[name].clone()) for box in boxes for name in box if box[name] is not None]
-        self._draws = _draws(model, parts)
-        self._generators = [torch.default_generator] if self._draws else []
-        if self._draws and self._theta.is_cuda:
-            self._generators.append(torch.cuda.default_generators[self._theta.device.index])
+        boxes = [cast(dict[str, Tensor], module._buffers) for module in self.model.modules()]
+        self._kept = [(box, name, kept.clone()) for box in boxes for name, kept in box.items() if kept is not None]
+        self._generators = random_state.generators(self._theta.device) if may_draw(model, parts) else []
 
     def check(self) -> None:
         """Refuse targets that torch would broadcast against the answers, and measures that are not one number."""
         self._prepare()
-        for x, y, measures in self._parts:
+        for x, y, measures in self.parts:
             answer = self._answer(x)
             for measure in measures:
                 check_targets(measure, answer, y)
@@ -245,12 +279,13 @@ class InPlace:
     def _answer(self, x: Tensor) -> Tensor:
         """What the model answers, or a sentence where it cannot read its inputs."""
         try:
-            return self.model(x)
+            answer: Tensor = self.model(x)
         except (RuntimeError, IndexError) as error:
             if _out_of_memory(error):
                 raise
             said = str(error).splitlines()[0]
             raise ValueError(f"the model cannot read inputs {x.dtype} of shape {tuple(x.shape)}: {said}") from error
+        return answer
 
     def release(self) -> None:
         """There is nothing to forget."""
@@ -260,7 +295,7 @@ class InPlace:
         with torch.no_grad():
             rows = []
             for steps in coefficients.tolist():
-                self._theta.copy_(self._start)
+                self._theta.copy_(self.start)
                 for step, way in zip(steps, self._ways, strict=True):
                     self._theta.add_(way, alpha=step)
                 rows.append(self._here())
@@ -268,21 +303,17 @@ class InPlace:
 
     def measure_weights(self, rows: Tensor) -> Tensor:
         """Return what is measured at given weights."""  # (S, P) → (S, names)
-        with torch.no_grad(), _random_state_kept(self._theta.device, self._draws):
-            return torch.stack([self._at(row) for row in rows])
-
-    def _at(self, row: Tensor) -> Tensor:
-        self._theta.copy_(row)
-        return self._here()
+        with torch.no_grad():
+            values = []
+            for row in rows:
+                self._theta.copy_(row)
+                values.append(self._here())
+            return torch.stack(values)
 
     def _here(self) -> Tensor:
         """Measure where the copy stands."""  # (names,)
         self._prepare()
-        values = []
-        for x, y, measures in self._parts:
-            prediction = self.model(x)
-            values += [scalar(measure(prediction, y), self._theta) for measure in measures]
-        return torch.stack(values)
+        return _values(self.parts, self.model, self._theta)
 
     def _prepare(self) -> None:
         """Bring everything but the weights to the same state for every place."""
@@ -296,53 +327,37 @@ class InPlace:
 
     def _recompute_statistics(self) -> None:
         """Fill the running statistics of batch norm from the whole training set."""
-        norms = [module for module in self.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-        modes = [(norm, norm.training, norm.momentum) for norm in norms]
+        norms = _batch_norms(self.model)
         for norm in norms:
             norm.reset_running_stats()
             norm.train()
             norm.momentum = None  # the plain mean, of one batch
-        self._answer(self._parts[0].x)
-        for norm, training, momentum in modes:
-            norm.train(training)
-            norm.momentum = momentum
+        self._answer(self.parts[0].x)
+        for norm in norms:
+            norm.eval()
 
 
 class _Vmapped:
-    """Any module at many places at once by `torch.func.vmap`, for a GPU that would wait for each kernel."""
+    """A module at many places at once by `torch.func.vmap`, for a GPU that would wait for each kernel."""
 
     way = "vmap"
     chunk = VMAP_CHUNK
 
-    def __init__(
-        self,
-        plain: InPlace,
-        weights: Direction,
-        directions: Sequence[Direction],
-        parts: Sequence[Part],
-    ) -> None:
-        model = plain.model  # a copy, as the weights are: the person's own may go on training between two chunks
-        weights = {name: weight.clone() for name, weight in weights.items()}
-        first = next(iter(weights.values()))
+    def __init__(self, plain: InPlace, directions: Sequence[Direction]) -> None:
+        self._plain, self._directions = plain, directions
+        self._weights = shaped(plain.start, plain.model)  # copies: the model may go on training between two chunks
+        self._many, self.check, self.release = vmap(self._one), plain.check, plain.release
 
-        def one(steps: Tensor) -> Tensor:  # the weights are made in here, so that only a chunk of them exists
-            place = {
-                name: weight + sum(step * way[name] for step, way in zip(steps.unbind(), directions, strict=True))
-                for name, weight in weights.items()
-            }
-            values = []
-            for x, y, measures in parts:
-                prediction = functional_call(model, place, (x,))
-                values += [scalar(measure(prediction, y), first) for measure in measures]
-            return torch.stack(values)
-
-        self._many, self.check = vmap(one), plain.check
-        self._device, self._dtype = first.device, first.dtype
-
-    def release(self) -> None:
-        """There is nothing to forget."""
+    def _one(self, steps: Tensor) -> Tensor:
+        """Measure one place, whose weights are made in here so that only a chunk of them exists."""  # (K,) → (names,)
+        place = {}
+        for name, weight in self._weights.items():
+            moves = [step * way[name] for step, way in zip(steps.unbind(), self._directions, strict=True)]
+            place[name] = weight + sum(moves)
+        return _values(self._plain.parts, lambda x: functional_call(self._plain.model, place, (x,)), self._plain.start)
 
     def measure(self, coefficients: Tensor) -> Tensor:
         """Return what is measured at each place."""  # (B, K) → (B, names)
         with torch.no_grad():
-            return self._many(coefficients.to(self._device, self._dtype))
+            many: Tensor = self._many(coefficients.to(self._plain.start))
+        return many

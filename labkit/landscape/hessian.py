@@ -1,11 +1,12 @@
-"""The curvature of a loss: products with its Hessian, extreme eigenvalues, trace. It knows no plots.
+"""The curvature of a loss: products with its Hessian, extreme eigenvalues, trace.
 
 The Hessian is that of the loss as given, no factor in front, by all P named parameters. It is never built,
-only multiplied with vectors (Pearlmutter 1994).
+only multiplied with vectors (Pearlmutter 1994). In all functions here `model`, `loss_fn`, `x` and `y` are as
+`LossEvaluator` takes them, but a loss must be a tensor that follows from the parameters, and every loss sees the
+whole batch at once.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,13 +17,15 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from labkit.core import devices
+from labkit.core.random_state import preserved
 from labkit.core.runs import WeightPath, progress
+from labkit.core.spec import RULES, Whole, option
 from labkit.landscape.batched_mlp import LossFn, check_targets
 from labkit.landscape.directions import Direction, flat, moved, shaped, weights_along, weights_of
 from labkit.landscape.evaluator import check_data
 
-SIGNS = {"largest": 1, "smallest": -1}
-ROOM = {"largest": 8, "smallest": 40}  # vectors that Lanczos keeps: the small eigenvalues lie close together
+ENDS = {"largest": (1, 8), "smallest": (-1, 40)}  # sign, and the vectors that Lanczos keeps: small ones lie close
+SAMPLES = Whole("vectors of an estimate", 2, 1_000_000)
 DENSE, DENSE_PER_PAIR = 30, 8  # parameters, and parameters per pair, up to which all columns are no more products
 RESTARTS = 500  # of Lanczos, for one eigenvalue
 FLOPS = 12  # of a product, for each parameter and sample
@@ -91,21 +94,13 @@ class _Hessian:
 
 def _gradient(theta: Tensor, model: nn.Module, loss_fn: LossFn, x: Tensor, y: Tensor) -> Tensor:
     """Return the gradient at `theta` with its graph; attention goes the way that can be differentiated twice."""
-    with torch.enable_grad(), _same_draws(theta.device), sdpa_kernel(SDPBackend.MATH):
+    with torch.enable_grad(), preserved(theta.device) as generators, sdpa_kernel(SDPBackend.MATH):
+        for generator in generators:  # random layers draw the same every time
+            generator.manual_seed(0)
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         prediction = functional_call(model, shaped(theta, model) | buffers, (x,))
         loss = _checked_loss(loss_fn, prediction, y)
         return torch.autograd.grad(loss, theta, create_graph=True)[0]  # (P,)
-
-
-@contextmanager
-def _same_draws(device: torch.device) -> Iterator[None]:
-    """Let random layers draw the same every time, then give the global generators back as they were."""
-    gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(gpus):
-        for generator in (torch.default_generator, *(torch.cuda.default_generators[gpu.index] for gpu in gpus)):
-            generator.manual_seed(0)
-        yield
 
 
 def _checked_loss(loss_fn: LossFn, prediction: Tensor, y: Tensor) -> Tensor:
@@ -130,22 +125,14 @@ def _signs(rng: torch.Generator, like: Tensor) -> Tensor:
 def hessian_product(model: nn.Module, loss_fn: LossFn, x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
     """Return what multiplies a vector with the Hessian of the loss (Pearlmutter 1994).
 
-    The network's own mode (train or eval) is used. Random layers draw once, the same in every product and every
-    call; batch norm in train mode takes the statistics of the batch. The graph of the gradient lives as long as
-    what is returned. Not for `weight_norm`: torch 2.13 gets its second derivative wrong.
-
-    Args:
-        model: Any network; it is left as it is, bit for bit.
-        loss_fn: (prediction, target) → scalar; it sees the whole batch at once.
-        x: Inputs, on the model's device.  # (N, …)
-        y: Targets.
+    The graph of the gradient lives as long as what is returned. Not for `weight_norm`: torch 2.13 gets its second
+    derivative wrong.
 
     Returns:
         A callable v ↦ H·v for vectors in the order of `directions.flat`.  # (P,) → (P,)
 
     Raises:
-        NotFinite: a `ValueError`, if the loss or the Hessian is not finite.
-        ValueError: if the model, the data and the loss do not fit each other.
+        ValueError: as `eigenpairs` does.
     """
     return _Hessian(model, loss_fn, x, y)
 
@@ -166,10 +153,7 @@ def eigenpairs(
     taken out of the Hessian, so that an eigenvalue which occurs several times is found as often.
 
     Args:
-        model: Any network; it is left as it is, bit for bit.
-        loss_fn: (prediction, target) → scalar; it sees the whole batch at once.
-        x: Inputs, on the model's device.  # (N, …)
-        y: Targets.
+        model, loss_fn, x, y: As `LossEvaluator` takes them.
         k: How many.
         which: "largest", with sign, or "smallest".
         start: An eigenvector to begin with, or the pairs of weights nearby: saves products.  # (P,)
@@ -180,14 +164,11 @@ def eigenpairs(
         RuntimeError: if the eigenvalues lie too close together to be told apart.
     """
     size = sum(weight.numel() for weight in weights_of(model).values())
-    if which not in SIGNS:
-        raise ValueError(f"which={which!r} is not allowed: take 'largest' or 'smallest'.")
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= size:
-        raise ValueError(f"k={k!r} is not allowed: k takes a whole number from 1 to the model's {size:,} parameters.")
+    (sign, _), k = option("which", which, ENDS), Whole("", 1, size).check("k", k)
     starts = _starts(start, k, size)
     hessian = _Hessian(model, loss_fn, x, y)
     if size <= max(DENSE, DENSE_PER_PAIR * k):
-        values, vectors = _dense(hessian, k, SIGNS[which])
+        values, vectors = _dense(hessian, k, sign)
     else:
         values, vectors = _lanczos(hessian, starts, which)
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(1, keepdims=True), 1)  # (k, 1)
@@ -198,10 +179,10 @@ def _starts(start: Tensor | Eigenpairs | None, k: int, size: int) -> np.ndarray:
     """Return a vector to begin each search with: those given, then random ones."""  # (k, P)
     starts = np.random.default_rng(0).standard_normal((k, size))
     if start is not None:
-        given = start.vectors if isinstance(start, Eigenpairs) else torch.as_tensor(start).unsqueeze(0)
-        if given.shape[1:] != (size,):
-            raise ValueError(f"start has shape {tuple(given.shape[1:])}; this model needs ({size},).")
-        given = given[:k].detach().cpu().double().numpy()
+        rows = start.vectors if isinstance(start, Eigenpairs) else torch.as_tensor(start).unsqueeze(0)
+        if rows.shape[1:] != (size,):
+            raise ValueError(f"start has shape {tuple(rows.shape[1:])}; this model needs ({size},).")
+        given = rows[:k].detach().cpu().double().numpy()
         if not np.isfinite(given).all() or not given.any(1).all():
             raise ValueError("start is zero or not finite. Give a direction, or leave it out.")
         starts[: len(given)] = given
@@ -219,7 +200,7 @@ def _lanczos(hessian: _Hessian, starts: np.ndarray, which: str) -> tuple[np.ndar
     """Find one pair after another."""  # (k,), (k, P)
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-    sign, size = SIGNS[which], len(hessian.theta)
+    (sign, room), size = ENDS[which], len(hessian.theta)
     # ARPACK's tolerance is relative. So all eigenvalues are lifted by about the root of the sum of their squares,
     # which leaves none near 0, and every pair that is found is set to 0, which is then below all others.
     lift = float(hessian(_signs(torch.Generator().manual_seed(0), hessian.theta)).norm()) or 1.0
@@ -227,14 +208,16 @@ def _lanczos(hessian: _Hessian, starts: np.ndarray, which: str) -> tuple[np.ndar
     lifted, vectors = np.empty(0), np.empty((0, size))
 
     def product(vector: np.ndarray) -> np.ndarray:
-        turned = sign * hessian(torch.from_numpy(vector.ravel())).cpu().double().numpy()
-        return turned + lift * vector.ravel() - (lifted * (vectors @ vector.ravel())) @ vectors
+        vector = vector.ravel()
+        turned = sign * hessian(torch.from_numpy(vector)).cpu().double().numpy()
+        lowered: np.ndarray = turned + lift * vector - (lifted * (vectors @ vector)) @ vectors
+        return lowered
 
     operator = LinearOperator((size, size), product, dtype=np.float64)
     for start in starts:
         try:
-            room = min(size, ROOM[which])
-            value, vector = eigsh(operator, 1, which="LA", v0=start, ncv=room, maxiter=RESTARTS, tol=tolerance)
+            more = {"ncv": min(size, room), "maxiter": RESTARTS, "tol": tolerance}
+            value, vector = eigsh(operator, 1, which="LA", v0=start, **more)
         except ArpackNoConvergence:
             raise RuntimeError(
                 f"the {which} eigenvalues were not found in {hessian.products:,} products: many lie too close "
@@ -251,10 +234,7 @@ def sharpness(model: nn.Module, loss_fn: LossFn, x: Tensor, y: Tensor, k: int = 
     Gradient descent with learning rate lr is stable only where the first is below 2 / lr (Cohen et al. 2021).
 
     Args:
-        model: Any network; it is left as it is, bit for bit.
-        loss_fn: (prediction, target) → scalar; it sees the whole batch at once.
-        x: Inputs, on the model's device.  # (N, …)
-        y: Targets.
+        model, loss_fn, x, y: As `LossEvaluator` takes them.
         k: How many.
 
     Raises:
@@ -279,19 +259,14 @@ def trace(model: nn.Module, loss_fn: LossFn, x: Tensor, y: Tensor, *, samples: i
     It is exact where the Hessian is diagonal. Yao et al. 2020 (PyHessian), section 3, use it for networks.
 
     Args:
-        model: Any network; it is left as it is, bit for bit.
-        loss_fn: (prediction, target) → scalar; it sees the whole batch at once.
-        x: Inputs, on the model's device.  # (N, …)
-        y: Targets.
+        model, loss_fn, x, y: As `LossEvaluator` takes them.
         samples: How many vectors, two at least.
         seed: What they are drawn from.
 
     Raises:
-        NotFinite: a `ValueError`, if the loss or the Hessian is not finite.
-        ValueError: if the model, the data and the loss do not fit each other, or a choice is not allowed.
+        ValueError: as `eigenpairs` does.
     """
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
-        raise ValueError(f"samples={samples!r} is not allowed: samples takes a whole number from 2.")
+    samples, seed = SAMPLES.check("samples", samples), RULES["seed"].check("seed", seed)
     hessian, rng = _Hessian(model, loss_fn, x, y), torch.Generator().manual_seed(seed)
     draws = (_signs(rng, hessian.theta) for _ in range(samples))
     each = np.array([float((v * hessian(v)).cpu().double().sum()) for v in draws])
@@ -303,10 +278,7 @@ def sharpness_along(path: WeightPath, model: nn.Module, loss_fn: LossFn, x: Tens
 
     Args:
         path: `run.path` of a run with snapshots.
-        model: Any model of the path's shapes; its mode and buffers hold for every point.
-        loss_fn: (prediction, target) → scalar; it sees the whole batch at once.
-        x: Inputs, on the model's device.  # (N, …)
-        y: Targets.
+        model, loss_fn, x, y: As `LossEvaluator` takes them; the model's mode and buffers hold for every point.
 
     Returns:
         The eigenvalues; nan where the loss or the Hessian is not finite.  # (S,)

@@ -1,8 +1,9 @@
-"""Ways between two trained networks: hidden units matched, and a curve of low loss. It knows no plots."""
+"""Ways between two trained networks: hidden units matched, and a curve of low loss."""
 
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -10,16 +11,18 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from labkit.core import devices
+from labkit.core.network import ACTIVATIONS
 from labkit.core.optimizers import Optimizer
+from labkit.core.random_state import preserved
 from labkit.core.runs import progress
-from labkit.core.spec import RULES, Number, Whole
+from labkit.core.spec import RULES, Number
 from labkit.core.trainer import divergence
-from labkit.landscape.batched_mlp import Layer, LossFn, layers_of
+from labkit.landscape.batched_mlp import ELEMENTWISE, Layer, LossFn, layers_of
 from labkit.landscape.directions import Direction, between, flat, moved, shaped, weights_of
-from labkit.landscape.evaluator import LossEvaluator
-from labkit.landscape.planes import Line
+from labkit.landscape.evaluator import LossEvaluator, Measured
+from labkit.landscape.planes import LINE_POINTS, Line
 
-ODD = (nn.Tanh, nn.Identity)  # f(−z) = −f(z)
+ODD = tuple(each.module for each in ACTIVATIONS.values() if each.odd)  # f(−z) = −f(z)
 BETTER = 1e-12  # of all products: what is less is rounding, and might never end
 PLACES = 4  # on the curve, in every step of its training
 
@@ -55,8 +58,8 @@ def _layers(model: nn.Module, like: nn.Module) -> list[Layer]:
     layers = layers_of(model, next(iter(weights_of(model).values())))  # whose rows are as wide as an input
     if layers is None:
         raise ValueError(
-            "only fully connected networks can be matched: nn.Sequential of nn.Linear and elementwise activations, "
-            "such as run.model()."
+            "only fully connected networks can be matched, such as run.model(): nn.Sequential of nn.Linear and "
+            f"{', '.join(sorted(module.__name__ for module in ELEMENTWISE))}."
         )
     if any(layer.residual for layer in layers):
         raise ValueError(
@@ -85,7 +88,7 @@ def _sweep(mine: Direction, theirs: Direction, layers: list[Layer], *, outgoing:
     for layer, after in pairwise(layers):
         theirs_here, mine_here = (_units(each, layer, after if outgoing else None) for each in (theirs, mine))
         products = theirs_here @ mine_here.T  # (their units, my units)
-        odd = isinstance(layer.activation, ODD)
+        odd = type(layer.activation) in ODD
         gain = products.abs() if odd else products
         rows, order = linear_sum_assignment(gain.numpy(), maximize=True)
         if gain[rows, order].sum() > products.trace() + BETTER * products.abs().sum():
@@ -133,37 +136,25 @@ class Curve:
 
     def model(self, t: float) -> nn.Module:
         """Return the network at a point of the curve, from 0 at the start to 1 at the end."""
-        shares = _shares(Number("", 0, 1).check("t", t))
-        points = [flat(weights_of(each)) for each in (self.start, self.middle, self.end)]
-        return moved(self.start, sum(share * point for share, point in zip(shares, points, strict=True)))
+        a, b, c = _shares(Number("", 0, 1).check("t", t))
+        start, middle, end = (flat(weights_of(each)) for each in (self.start, self.middle, self.end))
+        return moved(self.start, a * start + b * middle + c * end)
 
-    def line(
-        self,
-        loss_fn: LossFn,
-        x: Tensor,
-        y: Tensor,
-        *,
-        points: int = 41,
-        also: dict[str, LossFn] | None = None,
-        test: tuple[Tensor, Tensor] | None = None,
-    ) -> Line:
+    def line(self, loss_fn: LossFn, x: Tensor, y: Tensor, *, points: int = 41, **measured: Unpack[Measured]) -> Line:
         """Return the loss along the curve, as `labkit.line` does along the straight way between its ends.
 
         Args:
-            loss_fn: (prediction, target) → scalar.
-            x: Inputs, on the models' device.  # (N, …)
-            y: Targets.
+            loss_fn, x, y: As `LossEvaluator` takes them.
             points: Points on the way, both ends among them, evenly spread in t.
-            also: More to measure from the same prediction.
-            test: Test data (x, y), measured too, under "test …".
+            **measured: `also`, `test` and `recompute` of `LossEvaluator`.
 
         Raises:
             ValueError: before any work, if something of it cannot be used.
         """
-        t = np.linspace(0, 1, Whole("", 2, 100_000).check("points", points))
+        t = np.linspace(0, 1, LINE_POINTS.check("points", points))
         ways = between(self.start, self.middle, self.end)
-        ground = LossEvaluator(self.start, loss_fn, x, y, ways, also=also, test=test)
-        return Line(t, ground.at(np.stack(_shares(t)[1:], 1)), {"parameters": ground.parameters})
+        evaluator = LossEvaluator(self.start, loss_fn, x, y, ways, **measured)
+        return Line(t, evaluator.at(np.stack(_shares(t)[1:], 1)), {"parameters": evaluator.parameters})
 
     def __repr__(self) -> str:
         numbers = sum(parameter.numel() for parameter in self.middle.parameters())
@@ -171,7 +162,10 @@ class Curve:
         return f"Curve: a quadratic Bezier in a space of {numbers:,} weights, {falls}"
 
 
-def _shares(t: float | np.ndarray | Tensor) -> tuple:
+Place = TypeVar("Place", float, np.ndarray, Tensor)
+
+
+def _shares(t: Place) -> tuple[Place, Place, Place]:
     """How much of its start, its middle point and its end there is at `t` on the curve."""
     return (1 - t) ** 2, 2 * t * (1 - t), t**2
 
@@ -195,11 +189,8 @@ def fit_bezier(
     Both are left as they are, with the random state.
 
     Args:
-        model_a: Where the curve starts.
+        model_a, loss_fn, x, y: Where the curve starts, the loss and the data, as `LossEvaluator` takes them.
         model_b: Where it ends: of the same architecture. `align_units(model_b, model_a)` shortens the way.
-        loss_fn: (prediction, target) → scalar, such as `run.loss_fn`.
-        x: Inputs, on the models' device.  # (N, …)
-        y: Targets.
         steps: Updates of the middle point.
         lr: Adam's learning rate.
         seed: Drives the places that are drawn.
@@ -214,10 +205,11 @@ def fit_bezier(
     middle = ((start + end) / 2).unsqueeze(0)  # (1, P)
     rule, scratch = Optimizer("adam", middle), deepcopy(model_a)
     rates = rule.schedule(0, steps, torch.tensor([[lr]], dtype=torch.float64)).to(middle)  # (steps, 3, 1, 1)
-    places, losses = torch.Generator().manual_seed(seed), []
+    places, losses = torch.Generator().manual_seed(seed), list[float]()
     work = devices.threads(devices.threads_for(6 * start.numel() * len(x)))
-    with work, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)  # of dropout, in train mode
+    with work, preserved(start.device) as generators:
+        for generator in generators:
+            generator.manual_seed(seed)  # of dropout, in train mode
         for step, rate in enumerate(progress(rates, unit="step")):
             t = (torch.arange(PLACES) + torch.rand(PLACES, generator=places)) / PLACES
             loss, gradient = mean_loss(scratch, (start, middle[0], end), t.to(middle), loss_fn, x, y)
@@ -231,16 +223,7 @@ def fit_bezier(
 def mean_loss(
     model: nn.Module, points: tuple[Tensor, Tensor, Tensor], t: Tensor, loss_fn: LossFn, x: Tensor, y: Tensor
 ) -> tuple[float, Tensor]:
-    """Return the mean loss of some places on a curve, and its derivative by the middle point.
-
-    Args:
-        model: Whose weights are replaced.
-        points: Start, middle point and end.  # (P,) each
-        t: The places.  # (T,)
-        loss_fn: (prediction, target) → scalar.
-        x: Inputs.
-        y: Targets.
-    """
+    """Return the mean loss of some places `t` on a curve through three points, and its derivative by the second."""
     with torch.enable_grad():
         middle = points[1].detach().requires_grad_()
         weights = torch.stack(_shares(t), 1) @ torch.stack([points[0], middle, points[2]])  # (T, P)

@@ -1,4 +1,4 @@
-"""Lines and planes through weight space: the loss of one network at many weights, as arrays. It knows no plots."""
+"""Lines and planes through weight space: the loss of one network at many weights, as arrays."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -17,20 +18,23 @@ from labkit.core.runs import progress
 from labkit.core.spec import Number, Whole
 from labkit.landscape.batched_mlp import LossFn
 from labkit.landscape.directions import Direction, Drawn, between, flat
-from labkit.landscape.evaluator import LossEvaluator
+from labkit.landscape.evaluator import LossEvaluator, Measured
 from labkit.storage import tensor_folder
 
 FIRST = 2  # the first picture of `refine` has 2² + 1 points to a side
 SAVE_EVERY = 10.0  # seconds between two savings of a half-made plane
 PROBES = 8  # cells of a half-made plane that are computed anew, to see that it is the same one
 POINTS = Whole("points to a side", 3, 4097)
+LINE_POINTS = Whole("points on the way", 2, 1_000_001)
 SPAN = Number("how far to go along each direction", 0, 1e6, open_low=True)
 Window = tuple[tuple[float, float], tuple[float, float]]
+Ticks = tuple[np.ndarray, np.ndarray]  # steps along u and along v
+Folder = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Plane:
-    """The ground around a network, along two directions.
+    """The loss around a network, along two directions.
 
     Attributes:
         alpha: Steps along u.  # (A,)
@@ -46,7 +50,7 @@ class Plane:
     beta: np.ndarray
     values: dict[str, np.ndarray]
     computed: np.ndarray
-    facts: dict
+    facts: dict[str, Any]
 
     @property
     def loss(self) -> np.ndarray:
@@ -69,7 +73,7 @@ class Plane:
             self, alpha=self.alpha[cut], beta=self.beta[cut], values=values, computed=self.computed[cut, cut]
         )
 
-    def save(self, folder: str | os.PathLike) -> Path:
+    def save(self, folder: Folder) -> Path:
         """Write the plane, half-made or whole, with what made it.
 
         Raises:
@@ -87,7 +91,7 @@ class Plane:
         return f"Plane: {len(self.beta)} × {len(self.alpha)} points{share}, {losses} ({self.facts['way']})"
 
 
-def load_plane(folder: str | os.PathLike) -> Plane:
+def load_plane(folder: Folder) -> Plane:
     """Read a plane that `Plane.save` wrote.
 
     Raises:
@@ -102,7 +106,7 @@ def load_plane(folder: str | os.PathLike) -> Plane:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Line:
-    """The ground on the way from one network to another, straight or curved.
+    """The loss on the way from one network to another, straight or curved.
 
     Attributes:
         t: How far on the way: 0 is the first network, 1 the second.  # (P,)
@@ -112,7 +116,7 @@ class Line:
 
     t: np.ndarray
     values: dict[str, np.ndarray]
-    facts: dict
+    facts: dict[str, Any]
 
     @property
     def loss(self) -> np.ndarray:
@@ -139,47 +143,34 @@ def plane(
     span: float = 1.0,
     points: int = 41,
     window: Window | None = None,
-    also: dict[str, LossFn] | None = None,
-    test: tuple[Tensor, Tensor] | None = None,
-    recompute: bool = False,
-    folder: str | os.PathLike | None = None,
-    notes: dict | None = None,
+    folder: Folder | None = None,
+    notes: dict[str, Any] | None = None,
+    **measured: Unpack[Measured],
 ) -> Plane:
     """Return the loss around a network, on the plane of two directions.
 
-    Any `nn.Module`, any `loss_fn(prediction, target)` → scalar. The module's own mode (train or eval) is
-    used and kept, and it is left as it was, bit for bit, with the random state. A `loss_fn` that the lab does not
-    know sees the whole batch at once. Values are computed in the model's own dtype and device.
-
     Args:
-        model: The network at the plane's centre.
-        loss_fn: (prediction, target) → scalar, such as `run.loss_fn`.
-        x: Inputs, on the model's device.  # (N, …)
-        y: Targets.
-        u: First direction, an entry for every named parameter.
-        v: Second direction.
+        model, loss_fn, x, y: The network at the plane's centre, its loss and data, as `LossEvaluator` takes them.
+        u, v: Two directions.
         span: Steps along each direction to either side of the centre.
         points: Points to a side: odd, so that one is the centre.
         window: ((from, to) along u, (from, to) along v) in place of the span; any number of points.
-        also: More to measure from the same prediction, such as {"accuracy": labkit.accuracy}.
-        test: Test data (x, y): everything is measured on them too, under "test …".
-        recompute: Recompute batch norm's statistics at every point, in place of the stored ones.
         folder: Where the plane is kept while it is made; a half-made one there is continued, once a few of its
             cells are computed anew and come out the same.
         notes: Facts to keep with it, as JSON, such as {"seed": 0}; "axes" and "units" name the directions in charts.
+        **measured: `also`, `test` and `recompute` of `LossEvaluator`.
 
     Raises:
         ValueError: before any work, if something of it cannot be used.
     """
-    more = {"also": also, "test": test, "recompute": recompute}
-    cells = _Cells(model, loss_fn, x, y, u, v, span=span, points=points, window=window, **more)
-    made = cells.begin(notes)
+    ticks, evaluator = _ticks(span, points, window), LossEvaluator(model, loss_fn, x, y, (u, v), **measured)
+    made = _blank(ticks, evaluator, {"u": u, "v": v}, notes)
     if folder is not None:
-        made.facts["sum"] = checksum(model, x, y, *(test or ()), u, v)
-        made = _resumed(Path(folder), made, cells)
+        made.facts["sum"] = checksum(model, x, y, *(measured.get("test") or ()), u, v)
+        made = _resumed(Path(folder), made, evaluator)
     with progress(total=made.computed.size, initial=int(made.computed.sum()), unit="point") as bar:
         saved = time.monotonic()
-        for count in cells.fill(made, np.argwhere(~made.computed)):
+        for count in _fill(made, evaluator, np.argwhere(~made.computed)):
             bar.update(count)
             if folder is not None and time.monotonic() - saved > SAVE_EVERY:
                 made.save(folder)
@@ -197,9 +188,11 @@ def refine(
     u: Direction,
     v: Direction,
     *,
+    span: float = 1.0,
     points: int = 65,
-    notes: dict | None = None,
-    **more: object,
+    window: Window | None = None,
+    notes: dict[str, Any] | None = None,
+    **measured: Unpack[Measured],
 ) -> Iterator[Plane]:
     """Yield a plane as it grows from coarse to fine, after every chunk: nested grids that use every earlier point.
 
@@ -207,15 +200,8 @@ def refine(
     two chunks the caller can stop (`close()` the generator), or do something else.
 
     Args:
-        model: The network at the plane's centre.
-        loss_fn: (prediction, target) → scalar.
-        x: Inputs, on the model's device.  # (N, …)
-        y: Targets.
-        u: First direction.
-        v: Second direction.
+        model, loss_fn, x, y, u, v, span, window, notes, **measured: As for `plane`.
         points: Points to a side: 5, 9, 17, 33, 65 and so on.
-        notes: Facts to keep with it.
-        **more: span, window, also, test and recompute, as for `plane`.
 
     Raises:
         ValueError: before any work, if something of it cannot be used.
@@ -223,80 +209,61 @@ def refine(
     points = POINTS.check("points", points)
     if points < 5 or (points - 1) & (points - 2):
         raise ValueError(f"points={points!r} is not allowed: nested grids have 5, 9, 17, 33, 65, 129 … to a side.")
-    cells = _Cells(model, loss_fn, x, y, u, v, points=points, **more)
-    return _levels(cells, cells.begin(notes))
+    ticks, evaluator = _ticks(span, points, window), LossEvaluator(model, loss_fn, x, y, (u, v), **measured)
+    return _levels(_blank(ticks, evaluator, {"u": u, "v": v}, notes), evaluator)
 
 
-def _levels(cells: "_Cells", made: Plane) -> Iterator[Plane]:
+def _levels(made: Plane, evaluator: LossEvaluator) -> Iterator[Plane]:
     """Fill one nested grid after the other."""
     stride = (len(made.alpha) - 1) >> FIRST
     while stride:
         level = np.zeros_like(made.computed)
         level[::stride, ::stride] = True
-        for _ in cells.fill(made, np.argwhere(level & ~made.computed)):
+        for _ in _fill(made, evaluator, np.argwhere(level & ~made.computed)):
             yield made
         stride //= 2
 
 
-class _Cells:
-    """The cells of a plane, ready to be computed in any order."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        loss_fn: LossFn,
-        x: Tensor,
-        y: Tensor,
-        u: Direction,
-        v: Direction,
-        *,
-        points: int,
-        span: float = 1.0,
-        window: Window | None = None,
-        **more: object,
-    ) -> None:
-        self.alpha, self.beta = _axes(span, points, window)
-        self.ground = LossEvaluator(model, loss_fn, x, y, (u, v), **more)
-        self._drawn = {name: each.made for name, each in (("u", u), ("v", v)) if isinstance(each, Drawn)}
-
-    def begin(self, notes: dict | None) -> Plane:
-        """Return a plane with nothing on it yet."""
-        shape = len(self.beta), len(self.alpha)
-        ground = self.ground
-        made = {"parameters": ground.parameters, "way": ground.way, "batch_norm": ground.batch_norm}
-        made |= {"dtype": str(ground.dtype), "labkit": __version__, "torch": torch.__version__, "numpy": np.__version__}
-        made |= {"directions": self._drawn} if self._drawn else {}
-        values = {name: np.full(shape, np.nan) for name in ground.names}
-        facts = made | _checked(notes or {}, {*made, "directions", "format", "sha256", "sum"})
-        return Plane(self.alpha, self.beta, values, np.zeros(shape, dtype=bool), facts)
-
-    def fill(self, made: Plane, cells: np.ndarray) -> Iterator[int]:
-        """Compute cells (M, 2) of rows and columns; after each chunk, yield how many there were."""
-        rows, columns = cells.T
-        steps = torch.from_numpy(np.stack([self.alpha[columns], self.beta[rows]], 1))
-        for places, values in self.ground.chunks(steps):
-            for name, column in zip(self.ground.names, values.T, strict=True):
-                made.values[name][rows[places], columns[places]] = column
-            made.computed[rows[places], columns[places]] = True
-            yield len(values)
+def _blank(ticks: Ticks, evaluator: LossEvaluator, along: dict[str, Direction], notes: dict[str, Any] | None) -> Plane:
+    """Return a plane with nothing on it yet."""
+    facts = {"parameters": evaluator.parameters, "way": evaluator.way, "batch_norm": evaluator.batch_norm}
+    facts |= {"dtype": str(evaluator.dtype), "labkit": __version__, "torch": torch.__version__, "numpy": np.__version__}
+    if drawn := {name: each.made for name, each in along.items() if isinstance(each, Drawn)}:
+        facts["directions"] = drawn
+    facts |= _checked(notes or {}, {*facts, "directions", "format", "sha256", "sum"})
+    alpha, beta = ticks
+    values = {name: np.full((len(beta), len(alpha)), np.nan) for name in evaluator.names}
+    return Plane(alpha, beta, values, np.zeros((len(beta), len(alpha)), dtype=bool), facts)
 
 
-def _checked(notes: dict, taken: set[str]) -> dict:
+def _fill(made: Plane, evaluator: LossEvaluator, cells: np.ndarray) -> Iterator[int]:
+    """Compute cells (M, 2) of rows and columns; after each chunk, yield how many there were."""
+    rows, columns = cells.T
+    steps = torch.from_numpy(np.stack([made.alpha[columns], made.beta[rows]], 1))
+    for places, values in evaluator.chunks(steps):
+        for name, column in zip(evaluator.names, values.T, strict=True):
+            made.values[name][rows[places], columns[places]] = column
+        made.computed[rows[places], columns[places]] = True
+        yield len(values)
+
+
+def _checked(notes: dict[str, Any], taken: set[str]) -> dict[str, Any]:
     """Return notes that a plane can be saved with."""
     try:
         json.dumps(notes)
     except TypeError as error:
         raise ValueError(f"notes are kept as JSON, of plain numbers, strings, lists and dicts: {error}.") from None
     if clash := sorted(taken & notes.keys()):
-        raise ValueError(f"notes cannot bear the names of the plane's own facts: {', '.join(clash)}. Rename them.")
+        raise ValueError(f"notes may not use these reserved keys: {', '.join(clash)}. Rename them.")
     return notes
 
 
-def _axes(span: float, points: int, window: Window | None) -> tuple[np.ndarray, np.ndarray]:
+def _ticks(span: float, points: int, window: Window | None) -> Ticks:
     """Return the steps along u and along v, or say what is wrong with them."""
     points = POINTS.check("points", points)
     if window is not None:
-        return tuple(np.linspace(low, high, points) for low, high in _edges(window))
+        (left, right), (low, high) = _edges(window)
+        return np.linspace(left, right, points), np.linspace(low, high, points)
     span = SPAN.check("span", span)
     if points % 2 == 0:
         raise ValueError(
@@ -318,14 +285,14 @@ def _edges(window: Window) -> np.ndarray:
     return edges
 
 
-def _resumed(folder: Path, made: Plane, cells: _Cells) -> Plane:
+def _resumed(folder: Path, made: Plane, evaluator: LossEvaluator) -> Plane:
     """Return the plane that a folder holds, if it is the one to be made; a fresh one where there is none."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return made
     earlier = load_plane(folder)
     axes = np.array_equal(earlier.alpha, made.alpha) and np.array_equal(earlier.beta, made.beta)
     same = earlier.facts.get("sum") == made.facts["sum"] and earlier.values.keys() == made.values.keys()
-    if not (axes and same and _agree(earlier, cells)):
+    if not (axes and same and _agree(earlier, evaluator)):
         raise ValueError(
             f"{folder} holds another plane: another loss, other weights, data, directions or points. "
             "Choose another folder."
@@ -333,13 +300,16 @@ def _resumed(folder: Path, made: Plane, cells: _Cells) -> Plane:
     return replace(earlier, facts=made.facts)
 
 
-def _agree(earlier: Plane, cells: _Cells) -> bool:
+def _agree(earlier: Plane, evaluator: LossEvaluator) -> bool:
     """Whether some cells come out as they did: what a loss or a module computes has no checksum."""
-    known = np.argwhere(earlier.computed)
-    anew = cells.begin(None)
-    for _ in cells.fill(anew, known[:: max(1, len(known) // PROBES)]):
+    cells = np.argwhere(earlier.computed)
+    cells = cells[:: max(1, len(cells) // PROBES)]
+    blank = {name: np.empty_like(value) for name, value in earlier.values.items()}
+    anew = replace(earlier, values=blank, computed=earlier.computed.copy())
+    for _ in _fill(anew, evaluator, cells):
         pass
-    pairs = [(anew.values[name][anew.computed], value[anew.computed]) for name, value in earlier.values.items()]
+    rows, columns = cells.T
+    pairs = [(anew.values[name][rows, columns], each[rows, columns]) for name, each in earlier.values.items()]
     return all(np.allclose(now, before, rtol=1e-3, atol=1e-6, equal_nan=True) for now, before in pairs)
 
 
@@ -362,28 +332,22 @@ def line(
     y: Tensor,
     *,
     points: int = 41,
-    also: dict[str, LossFn] | None = None,
-    test: tuple[Tensor, Tensor] | None = None,
-    recompute: bool = False,
+    **measured: Unpack[Measured],
 ) -> Line:
     """Return the loss on the straight way between two networks of one shape (Goodfellow et al. 2015, section 3).
 
     Args:
-        model_a: The first end; its buffers and its mode are used. Both models are left as they are.
-        model_b: The other end.
-        loss_fn: (prediction, target) → scalar.
-        x: Inputs, on the models' device.  # (N, …)
-        y: Targets.
+        model_a, loss_fn, x, y: The first end, the loss and the data, as `LossEvaluator` takes them.
+        model_b: The other end; the buffers and the mode are those of the first.
         points: Points on the way, both ends among them.
-        also: More to measure from the same prediction.
-        test: Test data (x, y), measured too, under "test …".
-        recompute: Recompute batch norm's statistics at every point: between two networks the stored ones fit neither.
+        **measured: `also`, `test` and `recompute` of `LossEvaluator`: between two networks the stored statistics of
+            batch norm fit neither.
 
     Raises:
         ValueError: before any work, if something of it cannot be used.
     """
-    points = Whole("points on the way", 2, 1_000_001).check("points", points)
+    t = np.linspace(0, 1, LINE_POINTS.check("points", points))
     (way,) = between(model_a, model_b)
-    ground = LossEvaluator(model_a, loss_fn, x, y, (way,), also=also, test=test, recompute=recompute)
-    t = np.linspace(0, 1, points)
-    return Line(t, ground.at(t[:, None]), {"parameters": ground.parameters, "length": float(flat(way).double().norm())})
+    evaluator = LossEvaluator(model_a, loss_fn, x, y, (way,), **measured)
+    facts = {"parameters": evaluator.parameters, "length": float(flat(way).double().norm())}
+    return Line(t, evaluator.at(t[:, None]), facts)

@@ -1,4 +1,4 @@
-"""Training paths seen on a plane, and how far off it they are. It knows no plots."""
+"""Training paths seen on a plane, and how far off it they are."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from labkit.core import devices
 from labkit.core.runs import WeightPath
-from labkit.landscape.batched_mlp import LossFn, Part
+from labkit.landscape.batched_mlp import LossFn
 from labkit.landscape.directions import Direction, check, flat, weights_along, weights_of
-from labkit.landscape.evaluator import InPlace, LossEvaluator
+from labkit.landscape.evaluator import LossEvaluator
 from labkit.landscape.planes import Window
 
 
@@ -44,8 +44,7 @@ def project(path: WeightPath, model: nn.Module, u: Direction, v: Direction) -> t
     Args:
         path: `run.path`.
         model: The network at the plane's centre.
-        u: The plane's first direction.
-        v: The second; they need not be perpendicular.
+        u, v: The plane's directions; they need not be perpendicular.
 
     Returns:
         Steps along u and v (S, 2), and distances in weight space (S,).
@@ -77,22 +76,16 @@ def trail(
 
     Args:
         path: `run.path`, from `train(spec, snapshots=50)`.
-        model: The network at the plane's centre.
-        loss_fn: (prediction, target) → scalar.
-        x: Inputs, on the model's device.  # (N, …)
-        y: Targets.
-        u: The plane's first direction.
-        v: The second.
+        model, loss_fn, x, y: The network at the plane's centre, its loss and data, as `LossEvaluator` takes them.
+        u, v: The plane's directions.
 
     Raises:
         ValueError: if the path, the data or the directions do not fit the model.
     """
-    steps, off = project(path, model, u, v)
-    on_plane = LossEvaluator(model, loss_fn, x, y, (u, v)).at(steps)["loss"]
-    rows = path.weights.to(next(iter(u.values())))
-    with devices.threads(devices.threads_for(2 * rows.shape[1] * len(x))):
-        true = InPlace(model, (), (Part(x, y, (loss_fn,)),)).measure_weights(rows)[:, 0].double().cpu().numpy()
-    return Trajectory(path.steps, steps[:, 0], steps[:, 1], off, true, on_plane)
+    steps, distance = project(path, model, u, v)
+    evaluator = LossEvaluator(model, loss_fn, x, y, (u, v))
+    losses, on_plane = evaluator.at_weights(path.weights)["loss"], evaluator.at(steps)["loss"]
+    return Trajectory(path.steps, steps[:, 0], steps[:, 1], distance, losses, on_plane)
 
 
 def window_around(model: nn.Module, u: Direction, v: Direction, *paths: WeightPath, margin: float = 0.2) -> Window:
@@ -100,8 +93,7 @@ def window_around(model: nn.Module, u: Direction, v: Direction, *paths: WeightPa
 
     Args:
         model: The network at the plane's centre; it is in the window too.
-        u: The plane's first direction.
-        v: The second.
+        u, v: The plane's directions.
         *paths: `run.path` of one run or of several.
         margin: Room on each side, as a share of the extent.
 
@@ -113,4 +105,5 @@ def window_around(model: nn.Module, u: Direction, v: Direction, *paths: WeightPa
     steps = np.concatenate([np.zeros((1, 2)), *(project(path, model, u, v)[0] for path in paths)])
     low, high = steps.min(0), steps.max(0)
     pad = margin * np.maximum(high - low, 1e-3 * max((high - low).max(), 1e-12))
-    return tuple((float(a), float(b)) for a, b in zip(low - pad, high + pad, strict=True))
+    (left, bottom), (right, top) = (low - pad).tolist(), (high + pad).tolist()
+    return (left, right), (bottom, top)

@@ -1,4 +1,4 @@
-"""A folder of tensors and facts, written whole or not at all and read only if undamaged; it knows no runs.
+"""A folder of tensors and facts, written whole or not at all and read only if undamaged.
 
 Tensors go to safetensors, which runs no code when it is read; facts go to JSON, with a checksum over both.
 """
@@ -9,13 +9,14 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 FORMAT = 1
 
 
-def write(folder: str | os.PathLike, kind: str, tensors: dict[str, Tensor], facts: dict) -> Path:
+def write(folder: str | os.PathLike[str], kind: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Path:
     """Write a folder; an earlier one there goes only once this one is whole.
 
     Args:
@@ -54,7 +55,7 @@ def write(folder: str | os.PathLike, kind: str, tensors: dict[str, Tensor], fact
     return folder
 
 
-def read(folder: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor], dict]:
+def read(folder: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors and facts of a folder that `write` made.
 
     Raises:
@@ -79,10 +80,10 @@ def read(folder: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor], dict]
         raise ValueError(f"the {kind} in {folder} cannot be read: {error}. Take another copy of it.") from None
 
 
-def _text(facts: dict) -> str:
+def _text(facts: dict[str, Any]) -> str:
     return json.dumps(facts, indent=1)
 
 
-def _digest(facts: dict, raw: bytes) -> str:
+def _digest(facts: dict[str, Any], raw: bytes) -> str:
     """The checksum of all that is in the two files."""
     return hashlib.sha256(json.dumps(facts).encode() + raw).hexdigest()

@@ -14,7 +14,7 @@ from torch.nn import functional
 from labkit.core import devices
 from labkit.core.data import Split, load_data
 from labkit.core.forecast import calibrate
-from labkit.core.network import MODULES
+from labkit.core.network import ACTIVATIONS
 from labkit.core.runs import train
 from labkit.core.spec import Spec
 from labkit.core.trainer import Trainer
@@ -107,7 +107,7 @@ def plain_rate(spec: Spec, split: Split, threads: int) -> float:
     model = plain_model(spec, split).to(place)
     x, y = split.x_train.to(place), split.y_train.to(place)
     optimizer = torch.optim.Adam(model.parameters(), lr=spec.lr, fused=True)
-    loss_fn = functional.cross_entropy if spec.loss == "cross_entropy" else functional.mse_loss
+    loss_fn = {"cross_entropy": functional.cross_entropy, "mse": functional.mse_loss}[spec.loss]
     losses = []
     with devices.threads(threads):
         began = _clock(place)
@@ -125,7 +125,7 @@ def plain_model(spec: Spec, split: Split) -> nn.Sequential:
     """Return the network of a spec as one writes it in PyTorch."""
     layers, fan_in = [], split.inputs
     for width in spec.hidden:
-        layers += [nn.Linear(fan_in, width), MODULES[spec.activation]()]
+        layers += [nn.Linear(fan_in, width), ACTIVATIONS[spec.activation].module()]
         fan_in = width
     return nn.Sequential(*layers, nn.Linear(fan_in, split.outputs))
 
@@ -229,7 +229,7 @@ def _cuda_pair(name: str, spec: Spec, target: float, repetitions: int) -> Iterat
     except ImportError as error:
         yield Row(f"cuda {name}: left out, {error.name} is missing")
         return
-    launched.wants_graph = False
+    launched.stepper.wants_graph = False
     for trainer in (graph, launched):
         trainer.advance(GRAPH_START)
 

@@ -12,6 +12,7 @@ from torch import nn
 
 import labkit
 from labkit.core import checkpoints
+from labkit.core.torch_stepper import TorchStepper
 from labkit.core.trainer import Trainer
 from labkit.storage import atomic, tensor_folder
 
@@ -59,7 +60,7 @@ def test_trainers_go_on_from_any_step(tmp_path):
         second.restore(*tensor_folder.read(tmp_path / "state", "state"))
         assert second.step == step
         second.advance(500)
-        assert torch.equal(first.network.theta, second.network.theta)
+        assert torch.equal(first.theta, second.theta)
         assert torch.equal(first.loss_of(), second.loss_of())
 
 
@@ -74,9 +75,9 @@ def test_more_steps_train_on(often, tmp_path, monkeypatch):
     short, long = labkit.Spec(steps=300, device="cpu"), labkit.Spec(steps=700, device="cpu")
     labkit.train(short, checkpoint=tmp_path)
     whole, made = killed.numbers(labkit.train(long)), []
-    real = Trainer._run_steps
+    real = TorchStepper._run_steps
     monkeypatch.setattr(
-        Trainer, "_run_steps", lambda self, first, last: (made.append(last - first), real(self, first, last))
+        TorchStepper, "_run_steps", lambda self, first, last: (made.append(last - first), real(self, first, last))
     )
     assert killed.numbers(labkit.train(long, checkpoint=tmp_path)) == whole and sum(made) == 400
     assert killed.numbers(labkit.train(short, checkpoint=tmp_path)) == killed.numbers(labkit.train(short))

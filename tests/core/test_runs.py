@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import labkit
-from labkit.core import runs, trainer
+from labkit.core import devices, memory, runs
 from labkit.core.costs import data_bytes
 from labkit.core.network import Residual
 from labkit.core.spec import Spec
@@ -306,8 +306,8 @@ def test_a_list_too_big_for_one_ensemble_is_parted(monkeypatch):
     made = []
     inner = runs.Trainer
     monkeypatch.setattr(runs, "Trainer", lambda specs, **own: (made.append(len(specs)), inner(specs, **own))[1])
-    each = labkit.cost(SMALL).bytes_training + trainer.DATA_COPIES * data_bytes(SMALL)
-    monkeypatch.setattr(runs, "free_bytes", lambda device: 4 * 3 * each)
+    each = labkit.cost(SMALL).bytes_training + memory.DATA_COPIES * data_bytes(SMALL)
+    monkeypatch.setattr(devices, "free_bytes", lambda device: 4 * 3 * each)
     specs = [SMALL.but(seed=seed) for seed in range(8)]
     assert [run.spec for run in labkit.train(specs)] == specs
     assert made == [3, 3, 2]

@@ -13,10 +13,14 @@ from torch import nn
 import labkit
 from labkit.core import devices
 from labkit.core import trainer as trainer_module
+from labkit.core.batches import BatchSampler
 from labkit.core.costs import cost
 from labkit.core.data import STREAMS
+from labkit.core.history import next_evaluation
+from labkit.core.memory import DoesNotFit
 from labkit.core.spec import DATASETS, LOSSES, OPTIMIZERS, Spec
-from labkit.core.trainer import BatchSampler, DoesNotFit, Trainer, next_evaluation, same_ensemble
+from labkit.core.torch_stepper import TorchStepper
+from labkit.core.trainer import Trainer, same_ensemble
 
 SMALL = Spec(samples=100, width=8, depth=2, batch_size=16, steps=300)
 BLOWS_UP = Spec(dataset="plane", loss="mse", depth=0, optimizer="sgd", samples=100, batch_size=16, steps=300)
@@ -107,7 +111,7 @@ def test_the_seed_drives_data_weights_and_order_apart():
     assert len(STREAMS) == 3
     one, other = Trainer(SMALL), Trainer(SMALL.but(init="xavier", batch_size=8))
     assert torch.equal(one.split.x_train, other.split.x_train)
-    assert torch.equal(one._orders[0].take(80), other._orders[0].take(80))
+    assert torch.equal(one.stepper.batches.samplers[0].take(80), other.stepper.batches.samplers[0].take(80))
 
 
 def test_every_epoch_sees_every_sample_once():
@@ -244,7 +248,7 @@ def last_finite(spec, step, **more):
     """The weights of a trainer that was advanced to one step before the loss broke."""
     trainer = Trainer(spec, **more)
     trainer.advance(max(0, step - 1))
-    return trainer.network.theta[0].clone()
+    return trainer.theta[0].clone()
 
 
 def breaking_at(step):
@@ -265,7 +269,7 @@ def check_broken(trainer, spec, step):
     assert len(losses) == step and losses.isfinite().all()
     assert trainer.theta_of().isfinite().all()
     assert torch.equal(trainer.theta_of(), last_finite(spec, step))
-    assert torch.equal(trainer.network.theta[0], trainer.theta_of())
+    assert torch.equal(trainer.theta[0], trainer.theta_of())
 
 
 @pytest.mark.parametrize(
@@ -277,9 +281,9 @@ def test_training_stops_at_the_step_where_the_loss_broke(changes):
     step = trainer.diverged[0]
     assert 1 < step < 300
     check_broken(trainer, spec, step)
-    theta = trainer.network.theta.clone()
+    theta = trainer.theta.clone()
     trainer.advance(100)
-    assert trainer.step == step and torch.equal(trainer.network.theta, theta)
+    assert trainer.step == step and torch.equal(trainer.theta, theta)
 
 
 def test_the_step_of_divergence_is_that_of_a_plain_torch_loop():
@@ -352,7 +356,7 @@ def test_an_ensemble_of_broken_members_stops():
     for member, spec in enumerate(specs):
         kept = last_finite(spec, trainer.diverged[member])
         torch.testing.assert_close(trainer.theta_of(member), kept, rtol=1e-3, atol=0)
-        assert torch.equal(trainer.network.theta[member], trainer.theta_of(member))
+        assert torch.equal(trainer.theta[member], trainer.theta_of(member))
 
 
 def test_the_path_of_a_diverged_member_is_finite_to_its_end():
@@ -394,7 +398,7 @@ def test_a_wrong_learning_rate_is_refused_and_nothing_changes(lr):
     trainer = Trainer(SMALL)
     with pytest.raises(ValueError, match=r"^lr="):
         trainer.set_lr(lr)
-    assert trainer.lr_changes == [] and trainer._lr.item() == 0.01
+    assert trainer.lr_changes == [] and trainer.lr == 0.01
 
 
 def test_a_change_of_the_learning_rate_reaches_every_member():
@@ -433,7 +437,7 @@ def test_a_run_that_is_too_big_names_its_need_and_the_width_that_fits(spec, monk
     monkeypatch.undo()
     monkeypatch.setattr(devices, "free_bytes", lambda device: 2_000_000)
     specs = spec if isinstance(spec, list) else [spec]
-    assert Trainer([each.but(width=fits) for each in specs]).network.theta.shape[0] == members
+    assert Trainer([each.but(width=fits) for each in specs]).theta.shape[0] == members
     with pytest.raises(DoesNotFit):
         Trainer([each.but(width=fits + 1) for each in specs])
 
@@ -475,13 +479,13 @@ def three_threads():
 @pytest.mark.usefixtures("three_threads")
 def test_the_caller_thread_setting_is_given_back(monkeypatch):
     used = []
-    inner = Trainer._run_steps
+    inner = TorchStepper._run_steps
     monkeypatch.setattr(
-        Trainer, "_run_steps", lambda self, *a: (used.append(torch.get_num_threads()), inner(self, *a))[1]
+        TorchStepper, "_run_steps", lambda self, *a: (used.append(torch.get_num_threads()), inner(self, *a))[1]
     )
     trained(SMALL)
     assert set(used) == {1} and torch.get_num_threads() == 3
-    monkeypatch.setattr(Trainer, "_run_steps", lambda *_: 1 / 0)
+    monkeypatch.setattr(TorchStepper, "_run_steps", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trained(SMALL)
     assert torch.get_num_threads() == 3
@@ -569,7 +573,7 @@ def test_kept_weights_are_those_of_a_trainer_advanced_to_that_step():
     trainer = trained(SMALL, snapshots=4)
     other = Trainer(SMALL)
     other.advance(200)
-    assert torch.equal(trainer.snapshots[2][1], other.network.theta)
+    assert torch.equal(trainer.snapshots[2][1], other.theta)
 
 
 def test_repr_tells_where_training_stands():
@@ -636,10 +640,10 @@ def test_a_dropout_module_goes_back_to_the_weights_of_its_last_finite_loss():
 def test_a_cuda_graph_gives_the_numbers_of_plain_steps(loss, optimizer):
     spec = SMALL.but(device="cuda", steps=1500, loss=loss, optimizer=optimizer, l2=0.001, lr=0.003)
     graph, plain = Trainer(spec), Trainer(spec)
-    plain.wants_graph = False
+    plain.stepper.wants_graph = False
     for trainer in (graph, plain):
         trainer.advance(1500)
-    assert graph._graph is not None and plain._graph is None
+    assert graph.stepper._graph is not None and plain.stepper._graph is None
     assert torch.equal(graph.loss_of(), plain.loss_of())
     assert torch.equal(graph.theta_of(), plain.theta_of())
 

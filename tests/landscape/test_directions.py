@@ -6,8 +6,10 @@ import torch
 from sklearn.decomposition import PCA
 from torch import nn
 from torch.nn.utils import parameters_to_vector
+from torch.utils.flop_counter import FlopCounterMode
 
 import labkit
+from labkit.core import devices
 from labkit.core.data import STREAMS, generator
 from labkit.core.runs import WeightPath
 from labkit.landscape.directions import check, flat, moved, shaped, weights_of
@@ -265,6 +267,15 @@ def test_the_principal_plane_does_not_depend_on_the_model_that_is_given(run):
     assert torch.equal(flat(weights_of(ends[0].centre)), flat(weights_of(ends[1].centre)))
 
 
+def test_threads_for_the_principal_plane_follow_the_work(run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(devices, "threads_for", lambda flops: asked.append(flops) or 1)
+    with FlopCounterMode(display=False) as counted:
+        labkit.principal_directions(run.model(), run.path)
+    (work,) = asked
+    assert counted.get_total_flops() / 2 < work < counted.get_total_flops()  # the products of all pairs of points
+
+
 # What is refused
 
 
@@ -292,8 +303,11 @@ def no_floats():
         (two_dtypes, "several dtypes: torch.float32, torch.float64"),
         (no_floats, "not floating-point"),
         (lambda: labkit.random_directions(labkit.Spec()), "a Spec; give a torch.nn.Module"),
-        (lambda: labkit.random_directions(nn.Linear(2, 2), normalize="fliter"), "take one of filter, layer, none"),
-        (lambda: labkit.random_directions(nn.Linear(2, 2), normalize=None), "take one of filter, layer, none"),
+        (
+            lambda: labkit.random_directions(nn.Linear(2, 2), normalize="fliter"),
+            "normalize takes one of filter, layer, none. Did you mean 'filter'",
+        ),
+        (lambda: labkit.random_directions(nn.Linear(2, 2), normalize=None), "takes one of filter, layer, none"),
         (lambda: labkit.random_directions(nn.Linear(2, 2), seed=-1), "seed=-1 is not allowed"),
         (lambda: labkit.random_directions(nn.Linear(2, 2), seed=True), "seed=True is not allowed"),
         (lambda: labkit.random_directions(nn.Linear(2, 2), seed=0.5), "seed=0.5 is not allowed"),

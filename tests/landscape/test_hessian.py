@@ -456,10 +456,12 @@ REFUSED = {
     "k beyond the model": (lambda m, f, x, y: sharpness(m, f, x, y, k=72), "k=72 is not allowed"),
     "k of 1.5": (lambda m, f, x, y: sharpness(m, f, x, y, k=1.5), "k=1.5 is not allowed"),
     "k of True": (lambda m, f, x, y: sharpness(m, f, x, y, k=True), "k=True is not allowed"),
-    "another end": (lambda m, f, x, y: eigenpairs(m, f, x, y, which="LA"), "'largest' or 'smallest'"),
+    "another end": (lambda m, f, x, y: eigenpairs(m, f, x, y, which="LA"), "which takes one of largest, smallest"),
     "a short start": (lambda m, f, x, y: eigenpairs(m, f, x, y, start=torch.ones(5)), r"start has shape \(5,\)"),
     "a start of 0": (lambda m, f, x, y: eigenpairs(m, f, x, y, start=torch.zeros(71)), "start is zero"),
     "a start of nan": (lambda m, f, x, y: eigenpairs(m, f, x, y, start=torch.full((71,), torch.nan)), "not finite"),
+    "samples of True": (lambda m, f, x, y: trace(m, f, x, y, samples=True), "samples=True is not allowed"),
+    "a negative seed": (lambda m, f, x, y: trace(m, f, x, y, seed=-1), "seed=-1 is not allowed"),
     "one sample": (lambda m, f, x, y: trace(m, f, x, y, samples=1), "samples=1 is not allowed"),
     "a short vector": (lambda m, f, x, y: hessian_product(m, f, x, y)(torch.ones(5)), r"shape \(5,\)"),
     "no path": (lambda m, f, x, y: sharpness_along(None, m, f, x, y), "path"),
@@ -472,6 +474,12 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(what):
     call, words = REFUSED[what]
     with pytest.raises(ValueError, match=words):
         call(*CASE)
+
+
+def test_whole_numbers_of_numpy_are_taken():
+    case = problem(widths=(2, 3, 2))
+    assert np.array_equal(sharpness(*case, k=np.int64(2)), sharpness(*case, k=2))
+    assert trace(*case, samples=np.int32(4), seed=np.uint8(1)) == trace(*case, samples=4, seed=1)
 
 
 @pytest.mark.parametrize("measure", [sharpness, trace, hessian_product, hessian_directions])
@@ -491,7 +499,7 @@ def test_a_curvature_that_overflows_is_refused():
 
 def test_a_search_that_does_not_end_says_so(monkeypatch):
     monkeypatch.setattr(hessian_module, "RESTARTS", 1)
-    monkeypatch.setattr(hessian_module, "ROOM", {"largest": 3})
+    monkeypatch.setattr(hessian_module, "ENDS", {"largest": (1, 3)})
     with pytest.raises(RuntimeError, match="largest eigenvalues were not found"):
         sharpness(*regression(60, 3)[0])
 

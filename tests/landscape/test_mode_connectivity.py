@@ -164,6 +164,10 @@ def conv():
     return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2))
 
 
+def mish():
+    return nn.Sequential(nn.Linear(2, 4), nn.Mish(), nn.Linear(4, 1))
+
+
 def residual():
     return nn.Sequential(Residual(nn.Linear(4, 4), nn.ReLU()), nn.Linear(4, 1))
 
@@ -181,6 +185,7 @@ def broken():
         (network(2, 4, 1), network(2, 5, 1), "differ in architecture"),
         (network(2, 4, 1), network(2, 4, 1, activation="relu"), "differ in architecture"),
         (conv(), conv(), "only fully connected networks"),
+        (mish(), mish(), "nn.Linear and ELU, GELU, Identity, LeakyReLU, ReLU, SiLU, Sigmoid, Softplus, Tanh"),
         (nn.BatchNorm1d(3), nn.BatchNorm1d(3), "only fully connected networks"),
         (residual(), residual(), "residual networks cannot"),
         (network(2, 4, 1), broken(), "not finite"),

@@ -12,16 +12,18 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, vector_to_parameters
 
 import labkit
 from labkit.core import devices
 from labkit.core.losses import Loss
+from labkit.core.network import ACTIVATIONS as REGISTRY
 from labkit.core.network import Residual
 from labkit.landscape import evaluator, planes
-from labkit.landscape.batched_mlp import BatchedMLP, Part
+from labkit.landscape.batched_mlp import ELEMENTWISE, IN_PLACE, BatchedMLP, Part
 from labkit.landscape.directions import flat, shaped, weights_of
 from labkit.landscape.evaluator import InPlace, LossEvaluator, _Vmapped
+from labkit.landscape.mode_connectivity import ODD
 
 SPEC = labkit.Spec(samples=80, width=8, depth=3, steps=60, lr=0.02)
 CORNERS = ((-1.0, 0.5), (0.0, 2.0))
@@ -293,7 +295,7 @@ def ways(model, loss_fn, x, y, u, v, **more):
     one = LossEvaluator(outer, loss_fn, x, y, directions, **more)
     parts = [Part(x, y, (loss_fn, *more.get("also", {}).values()))]
     parts += [Part(*more["test"], parts[0].measures)] if "test" in more else []
-    many = _Vmapped(InPlace(outer, directions, parts), weights_of(outer), directions, parts)
+    many = _Vmapped(InPlace(outer, directions, parts), directions)
     assert (inner.way, one.way, many.way) == ("stacked", "in place", "vmap") and inner.names == one.names
     columns = many.measure(steps).T.double().numpy()
     return inner.at(steps), one.at(steps), dict(zip(one.names, columns, strict=True))
@@ -446,7 +448,7 @@ def test_vmap_agrees_with_a_loop_and_leaves_the_module(name, untouched):
     _, loss_fn, x, y, _, _ = scene()
     u, v = labkit.random_directions(model, 1)
     parts = [Part(x, y, (loss_fn,))]
-    many = _Vmapped(InPlace(model, (u, v), parts), weights_of(model), (u, v), parts)
+    many = _Vmapped(InPlace(model, (u, v), parts), (u, v))
     axis = np.array([-1.0, 0.0, 0.5])
     steps = torch.tensor([(a, b) for b in axis for a in axis])
     found = many.measure(steps)[:, 0].reshape(3, 3).numpy()
@@ -456,7 +458,7 @@ def test_vmap_agrees_with_a_loop_and_leaves_the_module(name, untouched):
 def test_vmap_holds_the_weights_as_they_were():
     model, loss_fn, x, y, u, v = scene()
     parts = [Part(x, y, (loss_fn,))]
-    many = _Vmapped(InPlace(model, (u, v), parts), weights_of(model), (u, v), parts)
+    many = _Vmapped(InPlace(model, (u, v), parts), (u, v))
     steps = torch.tensor([[0.0, 0.5]])
     before = many.measure(steps)
     with torch.no_grad():
@@ -470,7 +472,7 @@ def test_vmap_refuses_what_it_would_compute_otherwise(layer, untouched):
     _, loss_fn, x, y, _, _ = scene()
     u, v = labkit.random_directions(model)
     parts = [Part(x, y, (loss_fn,))]
-    many = _Vmapped(InPlace(model, (u, v), parts), weights_of(model), (u, v), parts)
+    many = _Vmapped(InPlace(model, (u, v), parts), (u, v))
     with pytest.raises(RuntimeError):
         many.measure(torch.zeros(2, 2))
 
@@ -860,7 +862,7 @@ def test_r_squared_is_measured():
 
 
 def in_chunks(monkeypatch, places):
-    """Let every ground measure so many places at once."""
+    """Let every evaluator measure this many places at once."""
     begin = LossEvaluator.__init__
 
     def smaller(self, *arguments, **more):
@@ -1016,7 +1018,8 @@ def test_coarse_grids_are_nested_and_whole(monkeypatch):
 
 
 def test_a_plane_with_nothing_on_it_has_a_coarse_one_with_nothing():
-    made = planes._Cells(*scene(), points=9).begin(None)
+    model, loss_fn, x, y, u, v = scene()
+    made = planes._blank(planes._ticks(1.0, 9, None), LossEvaluator(model, loss_fn, x, y, (u, v)), {}, None)
     assert not made.coarse().done and not made.done and "0% of it computed" in repr(made)
 
 
@@ -1130,6 +1133,15 @@ def test_a_half_made_plane_is_continued(half, folder):
     assert again.calls < 12 and labkit.load_plane(folder).facts["why"] == "asked"
 
 
+def test_planes_half_made_by_earlier_versions_are_known_by_their_checksum():
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+    numbers = torch.arange(sum(p.numel() for p in model.parameters())) / 8  # the same bits on any machine
+    vector_to_parameters(numbers, model.parameters())
+    along = {name: torch.ones_like(p) for name, p in model.named_parameters()}
+    found = planes.checksum(model, torch.eye(2), torch.tensor([0, 1]), along)
+    assert found == "b910e354c55e843e8212732528125d7e649cc6f3637932b821aedfd6edb3a420"  # by commit 620a7d4
+
+
 def changed_weights(model):
     other = copy.deepcopy(model)
     with torch.no_grad():
@@ -1207,8 +1219,8 @@ def test_a_plane_of_a_network_with_counters_can_be_kept(folder):
     [
         ({"seed": np.int64(3)}, "notes are kept as JSON"),
         ({"x": torch.zeros(2)}, "notes are kept as JSON"),
-        ({"format": "png"}, "names of the plane's own facts: format"),
-        ({"way": "mine", "sum": 1}, "names of the plane's own facts: sum, way"),
+        ({"format": "png"}, "may not use these reserved keys: format"),
+        ({"way": "mine", "sum": 1}, "may not use these reserved keys: sum, way"),
     ],
 )
 def test_notes_that_could_not_be_saved_are_refused_before_any_work(notes, says):
@@ -1348,7 +1360,7 @@ def wrong_inputs():
         "also, a list": ({"also": [labkit.accuracy]}, "also must be a dict"),
         "also, loss": ({"also": {"loss": labkit.accuracy}}, "without 'loss'"),
         "also, a name": ({"also": {"accuracy": "accuracy"}}, "'accuracy' cannot be called: give"),
-        "also, twice": ({"also": {"test loss": labkit.accuracy}, "test": (x, y)}, "two measures bear one name"),
+        "also, twice": ({"also": {"test loss": labkit.accuracy}, "test": (x, y)}, "duplicate measure name"),
         "also, a vector": ({"also": {"each": lambda p, t: p[:, 0]}}, "must be one number"),
         "points, even": ({"points": 40}, "points=40 has no point at the centre: take 39 or 41"),
         "points, 1": ({"points": 1}, "points=1 is not allowed"),
@@ -1410,13 +1422,13 @@ def test_a_loss_that_fails_says_so_itself():
         labkit.plane(model, broken, *rest)
 
 
-def test_one_sentence_says_what_a_ground_is():
+def test_one_sentence_says_what_an_evaluator_measures():
     model, loss_fn, x, y, u, v = scene()
     said = repr(LossEvaluator(model, loss_fn, x, y, (u, v), test=(x, y)))
     assert said.startswith("LossEvaluator: loss, test loss of 59 parameters, stacked, ") and said.endswith(" at a time")
 
 
-def test_a_ground_takes_any_number_of_directions():
+def test_an_evaluator_takes_any_number_of_directions():
     model, loss_fn, x, y, u, v = scene()
     for inside in (lambda *parts: parts, wrapped):
         here, one, two = inside(model, u, v)
@@ -1425,6 +1437,39 @@ def test_a_ground_takes_any_number_of_directions():
         np.testing.assert_allclose(along, expected[0, ::2], rtol=1e-13)
         bent = LossEvaluator(here, loss_fn, x, y, (one, two, one)).at(np.array([[-0.5, 2.0, 1.0]]))["loss"]
         np.testing.assert_allclose(bent, expected[2, 2], rtol=1e-13)
+
+
+@both_ways
+def test_weights_in_place_of_the_models_own_are_measured(inside, untouched):
+    model, loss_fn, x, y, u, v = scene()
+    model, u, v = inside(untouched(model), u, v)
+    here = labkit.LossEvaluator(model, loss_fn, x, y, (u, v), test=(x[:9], y[:9]))
+    steps = np.array([[0.0, 0.0], [-1.0, 0.5], [0.3, 2.0]])
+    rows = flat(weights_of(model)) + torch.from_numpy(steps) @ torch.stack([flat(u), flat(v)])
+    there, expected = here.at_weights(rows), here.at(steps)
+    assert list(there) == list(here.names) == ["loss", "test loss"]
+    for name in there:
+        np.testing.assert_allclose(there[name], expected[name], rtol=1e-13)
+
+
+def test_coefficients_and_weights_of_another_shape_are_refused():
+    model, loss_fn, x, y, u, v = scene()
+    here = LossEvaluator(model, loss_fn, x, y, (u, v))
+    for wrong in ([0.0, 1.0], [[0.0]], [[0.0, 1.0, 2.0]], np.empty((0, 2)), 1.0):
+        with pytest.raises(ValueError, match=r"the coefficients have shape .*; give a row of 2 for each place"):
+            here.at(wrong)
+    for wrong in (torch.zeros(59), torch.zeros(2, 58), torch.zeros(0, 59)):
+        with pytest.raises(ValueError, match=r"the weights have shape .*; give rows of 59"):
+            here.at_weights(wrong)
+
+
+def test_every_activation_of_the_lab_is_batched():
+    assert {row.module for row in REGISTRY.values()} <= ELEMENTWISE
+    z = torch.linspace(-3, 3, 99, dtype=torch.float64)
+    for kind, act in IN_PLACE.items():
+        assert torch.equal(act(kind(), z.clone()), kind()(z))
+    for kind in ELEMENTWISE:
+        assert (kind in ODD) == torch.allclose(kind()(-z), -kind()(z))
 
 
 # On a GPU

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.utils.flop_counter import FlopCounterMode
 
 import labkit
 from labkit.core import devices
@@ -190,6 +191,21 @@ def test_nothing_else_is_moved(run):
     assert torch.equal(torch.get_rng_state(), random) and torch.get_num_threads() == threads
 
 
+def test_threads_for_a_trail_follow_the_work(run, monkeypatch):
+    model, loss_fn, x, y = given(run)
+    u, v = labkit.random_directions(model)
+    with FlopCounterMode(display=False) as projection:
+        project(run.path, model, u, v)
+    with FlopCounterMode(display=False) as pass_forward:
+        model(x)
+    asked = []
+    monkeypatch.setattr(devices, "threads_for", lambda flops: asked.append(flops) or 1)
+    labkit.trail(run.path, model, loss_fn, x, y, u, v)
+    biases = 2 * len(x) * sum(p.numel() for p in model.parameters() if p.ndim == 1)
+    assert {*asked[1:]} == {pass_forward.get_total_flops() + biases}
+    assert asked[0] == pytest.approx(projection.get_total_flops(), rel=0.1)
+
+
 # The window
 
 
@@ -203,8 +219,8 @@ def test_the_window_shows_every_path_whole_with_some_room(run, sgd):
         assert low == pytest.approx(places.min() - 0.25 * extent) and high == pytest.approx(
             places.max() + 0.25 * extent
         )
-    ground = labkit.plane(found.centre, *given(run)[1:], u, v, window=window, points=5)
-    assert (ground.alpha[0], ground.alpha[-1]) == pytest.approx(window[0]) and ground.done
+    plane = labkit.plane(found.centre, *given(run)[1:], u, v, window=window, points=5)
+    assert (plane.alpha[0], plane.alpha[-1]) == pytest.approx(window[0]) and plane.done
 
 
 def test_the_window_shows_the_centre_too(run):

@@ -1,0 +1,79 @@
+"""Whether a training fits into the memory that is free, and how many specs may be trained as one ensemble."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from labkit.core import devices
+from labkit.core.costs import FLOAT, cost, data_bytes, widest
+from labkit.core.data import Split
+from labkit.core.spec import Spec
+
+DATA_COPIES = 4  # of the data at once while they are made, shuffled and scaled
+USABLE = 0.9  # share of the free memory that a run may ask for
+ENSEMBLE_SHARE = 0.25  # of the free memory, for one ensemble
+UNKNOWN_ENSEMBLE = 64  # members at once where the data's width is known only once it is read
+
+
+class DoesNotFit(ValueError, MemoryError):
+    """A run that needs more memory than its device has free."""
+
+
+def check_data(specs: Sequence[Spec]) -> None:
+    """Refuse data that are too big to be made.
+
+    Raises:
+        DoesNotFit: saying how many samples would fit.
+    """
+    spec = specs[0]
+    need = DATA_COPIES * data_bytes(spec) * len({(each.seed, each.noise) for each in specs})
+    free = int(USABLE * devices.free_bytes(torch.device("cpu")))
+    if need > free:
+        raise DoesNotFit(
+            f"samples={spec.samples} is not allowed here: making the data needs {need:,} bytes and the memory has "
+            f"{free:,} bytes free for it; {spec.samples * free // need:,} samples would fit."
+        )
+
+
+def check_training(specs: Sequence[Spec], split: Split, device: torch.device, model: nn.Module | None) -> float:
+    """Refuse a training that is too big for its device.
+
+    Args:
+        specs: The members of the ensemble.
+        split: Their data.
+        device: Where they are trained.
+        model: A user-supplied module, if there is one.
+
+    Returns:
+        The floating-point operations of one step.
+
+    Raises:
+        DoesNotFit: naming the largest width that fits.
+    """
+    spec, members = specs[0], len(specs)
+    batch = spec.batch_size or len(split.x_train)
+    ends = {"inputs": split.inputs, "outputs": split.outputs, "batch": batch}
+    one = cost(spec, **ends)
+    parameters = one.parameters if model is None else sum(p.numel() for p in model.parameters())
+    per_parameter = (one.bytes_training - one.bytes) // max(1, one.parameters)
+    need = members * (one.bytes_training if model is None else parameters * max(FLOAT, per_parameter))
+    free = int(USABLE * devices.free_bytes(device))
+    if need > free:
+        fits = widest(spec, free // members, **ends)
+        hint = f"the largest width that fits is {fits:,}" if fits and model is None else "take a smaller model"
+        raise DoesNotFit(
+            f"width={spec.width} is not allowed here: training needs {need:,} bytes and the "
+            f"{device} has {free:,} bytes free for it; {hint}."
+        )
+    return float(members * (one.flops_step if model is None else 6 * parameters * batch))
+
+
+def ensemble_size(spec: Spec, *, own_data: bool, own_model: bool) -> int:
+    """Return how many specs like this one may be trained together: a module alone, others as memory allows."""
+    if own_model:
+        return 1
+    if not spec.known or own_data:
+        return UNKNOWN_ENSEMBLE
+    free = devices.free_bytes(devices.choose(spec.device).device)
+    return max(1, int(ENSEMBLE_SHARE * free) // (cost(spec).bytes_training + DATA_COPIES * data_bytes(spec)))
