@@ -569,6 +569,14 @@ def test_weights_are_kept_along_the_way_first_and_last_among_them(snapshots, ste
             assert torch.equal(trainer.snapshots[-1][1][0], trainer.theta_of())
 
 
+@pytest.mark.parametrize("wrong", [-1, 1.5, True, "2", None, np.float64(2)])
+def test_a_wrong_number_of_snapshots_is_refused_and_any_whole_number_taken(wrong):
+    with pytest.raises(ValueError, match=r"^snapshots=.* is not allowed: snapshots takes a whole number from 0 to"):
+        labkit.train(SMALL.but(steps=2), snapshots=wrong)
+    run = labkit.train(SMALL.but(steps=np.int64(2)), snapshots=np.int64(2), lr_changes=[(np.int64(1), 0.1)])
+    assert run.path.steps.tolist() == [0, 2] and run.lr_changes == ((1, 0.1),)
+
+
 def test_kept_weights_are_those_of_a_trainer_advanced_to_that_step():
     trainer = trained(SMALL, snapshots=4)
     other = Trainer(SMALL)
