@@ -19,11 +19,11 @@ from tqdm import tqdm  # in text: the bars of tqdm.auto leave their widgets in t
 from labkit.core.checkpoints import checkpointing
 from labkit.core.data import Split
 from labkit.core.losses import Loss
-from labkit.core.memory import ensemble_size
+from labkit.core.memory import ensembles
 from labkit.core.network import count, to_module, torch_order
 from labkit.core.predictions import Picture, Points, for_plot, points_of
 from labkit.core.spec import RULES, Spec, Whole
-from labkit.core.trainer import Trainer, divergence, same_ensemble
+from labkit.core.trainer import Trainer, divergence
 from labkit.storage import tensor_folder
 
 Change = tuple[int, float | list[float]]  # of the learning rate: (step, one for all members or one for each)
@@ -283,13 +283,7 @@ def train(
             raise ValueError(f"train takes a Spec or a list of them, not {each!r}. Write labkit.Spec(…).")
     changes = _checked(lr_changes, None if isinstance(spec, Spec) else len(specs))
     own: dict[str, Any] = {"data": data, "model": model, "snapshots": snapshots}
-    alike: dict[Spec, list[int]] = {}
-    for place, each in enumerate(specs):
-        alike.setdefault(same_ensemble(each), []).append(place)
-    groups = []
-    for key, places in alike.items():
-        many = ensemble_size(key, own_data=data is not None, own_model=model is not None)
-        groups += [places[start : start + many] for start in range(0, len(places), many)]
+    groups = ensembles(specs, own_data=data is not None, own_model=model is not None)
     runs: dict[int, Run] = {}
     total = sum(specs[group[0]].steps for group in groups)
     with progress(total=total, unit="step") as bar:
@@ -359,9 +353,9 @@ def run_of(trainer: Trainer, member: int = 0) -> Run:
     end = math.inf if diverged is None else max(1, diverged)
     evaluations = [each for each in trainer.evaluations if each.step < end]
     path = None
-    if trainer.snapshots:
+    if trainer.history.snapshots:
         order = slice(None) if "model" in trainer.own else torch_order(trainer.widths)
-        kept = [(step, theta[member, order]) for step, theta in trainer.snapshots if step < end]
+        kept = [(step, theta[member, order]) for step, theta in trainer.history.snapshots if step < end]
         path = WeightPath(np.array([step for step, _ in kept]), torch.stack([theta for _, theta in kept]))
     return Run(
         spec=spec.but(steps=trainer.total),
