@@ -1,1 +1,1 @@
-"""Choices, data, networks and their training; it knows no plotly and no widgets."""
+"""Choices, data, networks and their training."""

@@ -1,7 +1,6 @@
 """Which device, how many threads, how much memory is free, and why."""
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -129,10 +128,8 @@ def free_bytes(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0] + kept
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
-    try:
-        import psutil
-    except ImportError:  # torch alone is enough to train; this counts no caches that would be given back
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    import psutil
+
     return int(min(psutil.virtual_memory().available, _container_bytes()))
 
 

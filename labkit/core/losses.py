@@ -17,20 +17,12 @@ from labkit.core.spec import Spec, option
 
 @dataclass(frozen=True)
 class LossRule:
-    """One loss, in the forms that are needed of it.
-
-    Attributes:
-        functional: (prediction, target, delta) → scalar, for autograd, as `torch.nn.functional` has it.
-        values: (prediction, target, delta) → the loss of each member.  # (…, N, out), (…, N, out) → (…)
-        slope: (prediction, target, delta, out): writes the derivative of the summed losses, times what `scale`
-            divides by, into out.
-        scale: (samples, outputs) → what turns `slope` into the derivative of the mean.
-    """
+    """One loss, in the forms that `Loss` gives it: functions of prediction, target and huber_delta."""
 
     functional: Callable[[Tensor, Tensor, float], Tensor]
     values: Callable[[Tensor, Tensor, float], Tensor]
-    slope: Callable[[Tensor, Tensor, float, Tensor], Tensor]
-    scale: Callable[[int, int], float]
+    slope: Callable[[Tensor, Tensor, float, Tensor], Tensor]  # written into the last one
+    scale: Callable[[int, int], float]  # of samples and outputs
 
 
 def _huber(prediction: Tensor, target: Tensor, delta: float) -> Tensor:

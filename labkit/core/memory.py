@@ -1,4 +1,4 @@
-"""Whether a training fits into the memory that is free, and how many specs may be trained as one ensemble."""
+"""Which specs are trained together as one ensemble, and whether a training fits into the memory that is free."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,17 @@ from labkit.core.costs import FLOAT, cost, data_bytes, widest
 from labkit.core.data import Split
 from labkit.core.spec import Spec
 
+FREE_AMONG_MEMBERS = ("lr", "seed", "noise", "init")  # what may differ within one ensemble
 DATA_COPIES = 4  # of the data at once while they are made, shuffled and scaled
 USABLE = 0.9  # share of the free memory that a run may ask for
 ENSEMBLE_SHARE = 0.25  # of the free memory, for one ensemble
 UNKNOWN_ENSEMBLE = 64  # members at once where the data's width is known only once it is read
+
+
+def same_ensemble(spec: Spec) -> Spec:
+    """Return what specs must have in common to be trained as one ensemble."""
+    default = Spec()
+    return spec.but(**{name: getattr(default, name) for name in FREE_AMONG_MEMBERS})
 
 
 class DoesNotFit(ValueError, MemoryError):
@@ -69,11 +76,23 @@ def check_training(specs: Sequence[Spec], split: Split, device: torch.device, mo
     return float(members * (one.flops_step if model is None else 6 * parameters * batch))
 
 
-def ensemble_size(spec: Spec, *, own_data: bool, own_model: bool) -> int:
-    """Return how many specs like this one may be trained together: a module alone, others as memory allows."""
-    if own_model:
-        return 1
-    if not spec.known or own_data:
-        return UNKNOWN_ENSEMBLE
-    free = devices.free_bytes(devices.choose(spec.device).device)
-    return max(1, int(ENSEMBLE_SHARE * free) // (cost(spec).bytes_training + DATA_COPIES * data_bytes(spec)))
+def ensembles(specs: Sequence[Spec], *, own_data: bool, own_model: bool) -> list[list[int]]:
+    """Return the places of the specs that are trained together: those that share a shape, as many as memory holds.
+
+    Args:
+        specs: In any order.
+        own_data: Whether the data are user-supplied.
+        own_model: Whether the model is; each spec is trained alone then.
+    """
+    alike: dict[Spec, list[int]] = {}
+    for place, each in enumerate(specs):
+        alike.setdefault(same_ensemble(each), []).append(place)
+    groups = []
+    for spec, places in alike.items():
+        many = 1 if own_model else UNKNOWN_ENSEMBLE
+        if spec.known and not (own_data or own_model):
+            free = devices.free_bytes(devices.choose(spec.device).device)
+            member = cost(spec).bytes_training + DATA_COPIES * data_bytes(spec)
+            many = max(1, int(ENSEMBLE_SHARE * free) // member)
+        groups += [places[start : start + many] for start in range(0, len(places), many)]
+    return groups

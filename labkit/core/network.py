@@ -30,21 +30,13 @@ def _gelu_slope(z: Tensor, a: Tensor, one: Tensor, out: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Activation:
-    """What a hidden unit does to its sum z.
-
-    Attributes:
-        module: its `nn.Module`.
-        value: a = f(z), written into out; None leaves z as it is.
-        slope: f'(z) from z, a and the tensor 1, written into out.
-        slope_reads_z: whether z must be kept beside a for the slope.
-        odd: whether f(-z) = -f(z): a unit's sign may then be turned.
-    """
+    """What a hidden unit does to its sum z; without a value, nothing."""
 
     module: type[nn.Module]
-    value: Callable[[Tensor, Tensor], Tensor] | None = None
-    slope: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None
-    slope_reads_z: bool = False
-    odd: bool = False
+    value: Callable[[Tensor, Tensor], Tensor] | None = None  # (z, out): writes a = f(z) into out
+    slope: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None  # (z, a, 1, out): writes f'(z)
+    slope_reads_z: bool = False  # z is kept beside a
+    odd: bool = False  # f(-z) = -f(z)
 
 
 ACTIVATIONS = {

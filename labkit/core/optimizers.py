@@ -20,21 +20,13 @@ EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class Rule:
-    """How a gradient becomes a step.
+    """How a gradient becomes a step."""
 
-    Attributes:
-        direction: (optimizer, gradient, epsilon) → where to go, before the step size.
-        states: names of the tensors that it keeps, each of the parameters' shape.
-        memory: share of the squared gradients that is kept.
-        corrected: whether the step size is corrected for Adam's start.
-        decoupled: whether l2 is taken off the weights instead of added to the gradient.
-    """
-
-    direction: Callable[["Optimizer", Tensor, Tensor], Tensor]
-    states: tuple[str, ...] = ()
-    memory: float = 0.0
-    corrected: bool = False
-    decoupled: bool = False
+    direction: Callable[["Optimizer", Tensor, Tensor], Tensor]  # of gradient and epsilon, before the step size
+    states: tuple[str, ...] = ()  # names of the tensors that it keeps, each of the parameters' shape
+    memory: float = 0.0  # share of the squared gradients that is kept
+    corrected: bool = False  # the step size, for Adam's start
+    decoupled: bool = False  # l2 is taken off the weights instead of added to the gradient
 
 
 def _momentum(self: "Optimizer", gradient: Tensor, epsilon: Tensor) -> Tensor:

@@ -1,8 +1,6 @@
-"""A `Run` and how to make one: `train` for one spec, a list, a module; saving and loading.
+"""A `Run` and how to make one: `train` for one spec, a list, a module; saving and loading."""
 
-It knows no widgets and no plots.
-"""
-
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -21,15 +19,15 @@ from tqdm import tqdm  # in text: the bars of tqdm.auto leave their widgets in t
 from labkit.core.checkpoints import checkpointing
 from labkit.core.data import Split
 from labkit.core.losses import Loss
-from labkit.core.memory import ensemble_size
+from labkit.core.memory import ensembles
 from labkit.core.network import count, to_module, torch_order
 from labkit.core.predictions import Picture, Points, for_plot, points_of
 from labkit.core.spec import RULES, Spec, Whole
-from labkit.core.trainer import Trainer, divergence, same_ensemble
+from labkit.core.trainer import Trainer, divergence
 from labkit.storage import tensor_folder
 
 Change = tuple[int, float | list[float]]  # of the learning rate: (step, one for all members or one for each)
-LOOKS = 100  # how often a blocking call moves its progress bar
+UPDATES = 100  # of the progress bar, in a blocking call
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,8 +36,8 @@ class WeightPath:
 
     Attributes:
         steps: when they were kept.  # (S,)
-        weights: in the order of `nn.utils.parameters_to_vector(run.model().parameters())`, of a person's own
-            module the parameters that were trained.  # (S, P)
+        weights: in the order of `nn.utils.parameters_to_vector(run.model().parameters())`, of a
+            user-supplied module the parameters that were trained.  # (S, P)
     """
 
     steps: np.ndarray
@@ -57,15 +55,15 @@ class Run:
         spec: The choices.
         data: The data as the network saw them, on the CPU.
         loss: Training loss before each update, without penalties, up to a divergence.  # (steps,)
-        test_step: When the test set was looked at.  # (looks,)
-        test_loss: Its loss; nan where there is no test set.  # (looks,)
-        score: Its accuracy or R²; the training set's where there is no test set.  # (looks,)
+        test_step: The steps of the evaluations.  # (evaluations,)
+        test_loss: Loss on the test set; nan where there is none.  # (evaluations,)
+        score: Its accuracy or R²; the training set's where there is no test set.  # (evaluations,)
         seconds: Time spent training alone; of a member of a list, its whole ensemble's.
         diverged: None, or the step at which the loss was no longer finite.
         where: The kind of device: cpu, cuda or mps.
         lr_changes: (step, learning rate) for every change on the way.
         path: Weights along the way, when asked for.
-        own: Which of "data" and "model" were a person's own.
+        own: Which of "data" and "model" were user-supplied.
     """
 
     spec: Spec
@@ -131,7 +129,7 @@ class Run:
         return np.asarray(answer.double() * self.data.y_scale + self.data.y_mean)
 
     def classify(self, x: object) -> np.ndarray:
-        """Return the class number that each raw input is given; labels as in a person's own table."""  # (N,)
+        """Return the class number that each raw input is given; labels as in a user-supplied table."""  # (N,)
         if not self.data.classes:
             raise ValueError(f"{self.spec.dataset} is a regression and has no classes; use run.predict(x).")
         answer = self.predict(x)
@@ -140,7 +138,7 @@ class Run:
         return np.asarray((labels.astype(int) if (labels == labels.round()).all() else labels)[number])
 
     def picture(self, points: int = 80) -> Picture:
-        """Return what the network says of its data, as arrays: a map, a curve, a confusion matrix or a scatter."""
+        """Return predictions, ready to plot: a map, a curve, a confusion matrix or a scatter."""
         with torch.no_grad():
             return for_plot(self.data, self.model().eval(), points)
 
@@ -197,7 +195,7 @@ class Run:
 def recipe(spec: Spec, lr_changes: Sequence[tuple[int, float]], own: Sequence[str] = ()) -> str:
     """Return the Python that trains a spec, changes of the learning rate on the way included.
 
-    A person's own data and model have no text: they stand as the names `data`, a pair (x, y), and `model`.
+    User-supplied data and model have no text: they stand as the names `data`, a pair (x, y), and `model`.
     """
     changes = f", lr_changes={list(lr_changes)}" if lr_changes else ""
     given = "".join(f", {name}={name}" for name in own)
@@ -218,7 +216,7 @@ def load_run(folder: str | os.PathLike[str], model: nn.Module | None = None) -> 
 
     Args:
         folder: Where it is.
-        model: For a run of a person's own module, a module of the same architecture.
+        model: For a run of a user-supplied module, one of the same architecture.
 
     Raises:
         ValueError: if the folder holds no run, or the run is damaged.
@@ -264,7 +262,7 @@ def train(
     Args:
         spec: One spec, or a list: those that share a shape are trained together, as one ensemble.
         model: Any `nn.Module` in place of the spec's network; a deep copy is trained, by autograd.
-        data: A person's own `(x, y)`, split and scaled as the spec says.
+        data: Your own `(x, y)`, split and scaled as the spec says.
         snapshots: How many times along the way the weights are kept, for `run.path`.
         lr_changes: (step, learning rate) for every change on the way; for a list of specs the learning rate may be
             a list as well, one for each spec: [(500, [each.lr / 10 for each in specs])].
@@ -285,13 +283,7 @@ def train(
             raise ValueError(f"train takes a Spec or a list of them, not {each!r}. Write labkit.Spec(…).")
     changes = _checked(lr_changes, None if isinstance(spec, Spec) else len(specs))
     own: dict[str, Any] = {"data": data, "model": model, "snapshots": snapshots}
-    alike: dict[Spec, list[int]] = {}
-    for place, each in enumerate(specs):
-        alike.setdefault(same_ensemble(each), []).append(place)
-    groups = []
-    for key, places in alike.items():
-        many = ensemble_size(key, own_data=data is not None, own_model=model is not None)
-        groups += [places[start : start + many] for start in range(0, len(places), many)]
+    groups = ensembles(specs, own_data=data is not None, own_model=model is not None)
     runs: dict[int, Run] = {}
     total = sum(specs[group[0]].steps for group in groups)
     with progress(total=total, unit="step") as bar:
@@ -341,8 +333,8 @@ def _advance(trainer: Trainer, changes: list[Change], bar: tqdm, offer: Callable
     """Train to the end, pausing to move the bar, to change the learning rate and to offer a checkpoint."""
     changes = [(step, lr) for step, lr in changes if step >= trainer.step]  # earlier ones are made
     bar.update(trainer.step)
-    looks = 1 if offer else max(1, trainer.total // (LOOKS * trainer.block))
-    stride = trainer.block * looks  # a CUDA graph replays whole blocks
+    blocks = 1 if offer else max(1, trainer.total // (UPDATES * trainer.block))
+    stride = trainer.block * blocks  # a CUDA graph replays whole blocks
     while not trainer.done:
         while changes and changes[0][0] <= trainer.step:
             trainer.set_lr(changes.pop(0)[1])
@@ -355,26 +347,23 @@ def _advance(trainer: Trainer, changes: list[Change], bar: tqdm, offer: Callable
 
 
 def run_of(trainer: Trainer, member: int = 0) -> Run:
-    """Return what a trainer has come to, as a `Run`; the trainer can go on."""
+    """Return where a trainer stands as a `Run`; the trainer can go on."""
     trainer.finish()
     spec, split, diverged = trainer.specs[member], trainer.splits[member], trainer.diverged[member]
-    looks = [look for look in trainer.evaluations if diverged is None or look[0] < max(1, diverged)]
+    end = math.inf if diverged is None else max(1, diverged)
+    evaluations = [each for each in trainer.evaluations if each.step < end]
     path = None
-    if trainer.snapshots:
+    if trainer.history.snapshots:
         order = slice(None) if "model" in trainer.own else torch_order(trainer.widths)
-        kept = [
-            (step, theta[member, order])
-            for step, theta in trainer.snapshots
-            if diverged is None or step < max(1, diverged)
-        ]
+        kept = [(step, theta[member, order]) for step, theta in trainer.history.snapshots if step < end]
         path = WeightPath(np.array([step for step, _ in kept]), torch.stack([theta for _, theta in kept]))
     return Run(
         spec=spec.but(steps=trainer.total),
         data=split,
         loss=trainer.loss_of(member).numpy().copy(),
-        test_step=np.array([step for step, _, _ in looks]),
-        test_loss=np.array([float(loss[member]) for _, loss, _ in looks]),
-        score=np.array([float(score[member]) for _, _, score in looks]),
+        test_step=np.array([each.step for each in evaluations]),
+        test_loss=np.array([float(each.loss[member]) for each in evaluations]),
+        score=np.array([float(each.score[member]) for each in evaluations]),
         seconds=trainer.seconds,
         diverged=diverged,
         where=trainer.device.device.type,

@@ -98,7 +98,7 @@ class TorchStepper:
 
     def _schedule(self) -> None:
         coefficients = self.optimizer.schedule(self._block_start, self.batches.steps, self.lr)
-        self._coefficients.copy_(coefficients.float())  # here, not on the device: some know no float64
+        self._coefficients.copy_(coefficients.float())  # here, not on the device: some have no float64
 
     def advance(self, stop: int) -> Tensor:
         """Train up to a step, or to the end of a block if that comes first; return the losses."""  # (steps, members)

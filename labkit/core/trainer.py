@@ -15,19 +15,12 @@ from labkit.core.batches import stacked
 from labkit.core.data import Split, generator, load_data
 from labkit.core.history import Evaluation, History, next_evaluation
 from labkit.core.losses import Loss, score_of
-from labkit.core.memory import check_data, check_training
+from labkit.core.memory import FREE_AMONG_MEMBERS, check_data, check_training, same_ensemble
 from labkit.core.network import ModuleNetwork, check_answer, draw, to_module
 from labkit.core.spec import RULES, Spec, Whole
 from labkit.core.torch_stepper import TorchStepper
 
-FREE_AMONG_MEMBERS = ("lr", "seed", "noise", "init")  # what may differ within one ensemble
 SNAPSHOTS = Whole("how many times along the way the weights are kept", 0, RULES["steps"].high + 1)
-
-
-def same_ensemble(spec: Spec) -> Spec:
-    """Return what specs must have in common to be trained as one ensemble."""
-    default = Spec()
-    return spec.but(**{name: getattr(default, name) for name in FREE_AMONG_MEMBERS})
 
 
 def divergence(step: int | None, losses: Sequence[float] | np.ndarray) -> str:
@@ -145,11 +138,6 @@ class Trainer:
     def evaluations(self) -> list[Evaluation]:
         """(step, test loss (members,), score (members,)) of every evaluation so far."""
         return self.history.evaluations
-
-    @property
-    def snapshots(self) -> list[tuple[int, Tensor]]:
-        """(step, weights (members, P)) along the way."""
-        return self.history.snapshots
 
     def loss_of(self, member: int = 0) -> Tensor:
         """Return the training loss before each update, up to a divergence."""  # (steps,)

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and held by one process at a time; it knows nothing of what is in them."""
+"""Files written whole or not at all, and locked by one process at a time."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ def write_together(texts: Mapping[Path, str]) -> None:
     try:
         for path, text in texts.items():
             handle, ready[path] = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-            # Half a letter, as names of files may have, becomes what JSON writes for one.
+            # Lone surrogates, as names of files may hold, are backslash-escaped.
             with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
                 file.flush()

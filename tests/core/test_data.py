@@ -1,4 +1,4 @@
-"""Data sets: what every loss is given, how it is scaled, and what a person's own table or arrays may hold."""
+"""Data sets: what every loss is given, how it is scaled, and what a user-supplied table or arrays may hold."""
 
 import math
 
@@ -160,7 +160,7 @@ def test_repr_tells_the_sizes():
     assert repr(load_data(spec_of("plane"))).endswith("regression")
 
 
-# A person's own table
+# User-supplied tables
 
 ROWS = [f"{row},{row * row % 7},{row % 2}" for row in range(20)]
 
@@ -254,7 +254,7 @@ def test_a_table_with_a_regression_takes_no_cross_entropy(table):
     assert (split.classes, split.outputs) == (0, 1)
 
 
-# A person's own arrays
+# User-supplied arrays
 
 X = np.random.default_rng(0).normal(5, 3, (40, 3))
 CLASSES = np.tile([3, 7], 20)

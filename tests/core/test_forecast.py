@@ -1,4 +1,4 @@
-"""What is foretold of a training: a clock fitted to timed steps, a law fitted to losses."""
+"""Forecasts of a training: a time model fitted to timed steps, a law fitted to losses."""
 
 import numpy as np
 import pytest
@@ -124,7 +124,7 @@ def test_one_size_makes_no_clock():
         calibrate([SPEC, SPEC.but(seed=1)])
 
 
-def test_seconds_are_foretold_within_a_factor():
+def test_seconds_are_forecast_within_a_factor():
     # The aim is 30 %; a busy machine may be off by ten times that.
     clock = calibrate([SPEC.but(width=width) for width in (16, 64, 256)])
     new = SPEC.but(width=128)

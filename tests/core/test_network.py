@@ -1,4 +1,4 @@
-"""The ensemble's forward and backward pass against torch's autograd, the slow and obvious twin."""
+"""The ensemble's forward and backward pass against a naive reference: torch's autograd."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a network says of its data, as arrays: the right picture for the data, the right way up, in raw units."""
+"""Predictions, ready to plot: the right picture for the data, the right way up, in raw units."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ QUICK = Spec(samples=100, width=8, depth=1, batch_size=16, steps=30)
 
 
 def own(inputs, targets, rows=60, **choices):
-    """A split of a person's own data: targets is a function of the inputs."""
+    """A split of user-supplied data: targets is a function of the inputs."""
     x = RNG.normal(size=(rows, inputs)) * 5 + 100
     spec = QUICK.but(loss="mse", **choices)
     return load_data(spec, (x, targets(x)))

@@ -189,7 +189,7 @@ def test_inputs_of_another_width_are_refused(run, x):
         run.predict(x)
 
 
-# Modules of a person's own
+# User-supplied modules
 
 
 class Convolution(nn.Module):

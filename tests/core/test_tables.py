@@ -1,10 +1,11 @@
-"""Tables: what scikit-learn ships and what a person's csv file holds, with names for the columns."""
+"""Tables: what scikit-learn ships and what a user-supplied csv file holds, with names for the columns."""
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
 import labkit
+from labkit.core import data
 from labkit.core.tables import TABLES, load_table
 
 
@@ -35,6 +36,17 @@ def test_a_table_of_ones_own_with_and_without_names(tmp_path, header):
     np.testing.assert_array_equal(table.y, iris.target)
     assert table.columns[1] == ("sepal width" if header else "column 2") and len(table.columns) == 4
     assert repr(table) == f"Table csv:{path}: 150 samples, 4 inputs, 3 classes"
+
+
+def test_a_table_is_read_once_and_again_when_it_has_changed(tmp_path, monkeypatch):
+    path, reads = tmp_path / "mine.csv", []
+    real = data.csv.reader
+    monkeypatch.setattr(data.csv, "reader", lambda file: (reads.append(file), real(file))[1])
+    for rows in (20, 30):
+        path.write_text("a,b,c\n" + "".join(f"{k},{k % 3},{k % 2}\n" for k in range(rows)))
+        table, split = load_table(f"csv:{path}"), labkit.load_data(labkit.Spec(dataset=f"csv:{path}", batch_size=0))
+        assert table.columns == ("a", "b") and len(table.x) == len(split.x_train) + len(split.x_test) == rows
+    assert len(reads) == 2
 
 
 def test_many_whole_numbers_and_fractions_are_a_regression(tmp_path):

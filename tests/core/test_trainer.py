@@ -17,10 +17,10 @@ from labkit.core.batches import BatchSampler
 from labkit.core.costs import cost
 from labkit.core.data import STREAMS
 from labkit.core.history import next_evaluation
-from labkit.core.memory import DoesNotFit
+from labkit.core.memory import DoesNotFit, same_ensemble
 from labkit.core.spec import DATASETS, LOSSES, OPTIMIZERS, Spec
 from labkit.core.torch_stepper import TorchStepper
-from labkit.core.trainer import Trainer, same_ensemble
+from labkit.core.trainer import Trainer
 
 SMALL = Spec(samples=100, width=8, depth=2, batch_size=16, steps=300)
 BLOWS_UP = Spec(dataset="plane", loss="mse", depth=0, optimizer="sgd", samples=100, batch_size=16, steps=300)
@@ -563,17 +563,25 @@ def test_seconds_count_training_alone(monkeypatch):
 def test_weights_are_kept_along_the_way_first_and_last_among_them(snapshots, steps):
     for chunks in (None, [1] * 300):
         trainer = trained(SMALL, chunks, snapshots=snapshots)
-        assert [step for step, _ in trainer.snapshots] == steps
-        assert torch.equal(trainer.snapshots[0][1], trainer.initial)
+        assert [step for step, _ in trainer.history.snapshots] == steps
+        assert torch.equal(trainer.history.snapshots[0][1], trainer.initial)
         if steps[-1] == 300:
-            assert torch.equal(trainer.snapshots[-1][1][0], trainer.theta_of())
+            assert torch.equal(trainer.history.snapshots[-1][1][0], trainer.theta_of())
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, True, "2", None, np.float64(2)])
+def test_a_wrong_number_of_snapshots_is_refused_and_any_whole_number_taken(wrong):
+    with pytest.raises(ValueError, match=r"^snapshots=.* is not allowed: snapshots takes a whole number from 0 to"):
+        labkit.train(SMALL.but(steps=2), snapshots=wrong)
+    run = labkit.train(SMALL.but(steps=np.int64(2)), snapshots=np.int64(2), lr_changes=[(np.int64(1), 0.1)])
+    assert run.path.steps.tolist() == [0, 2] and run.lr_changes == ((1, 0.1),)
 
 
 def test_kept_weights_are_those_of_a_trainer_advanced_to_that_step():
     trainer = trained(SMALL, snapshots=4)
     other = Trainer(SMALL)
     other.advance(200)
-    assert torch.equal(trainer.snapshots[2][1], other.theta)
+    assert torch.equal(trainer.history.snapshots[2][1], other.theta)
 
 
 def test_repr_tells_where_training_stands():
