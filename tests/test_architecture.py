@@ -1,8 +1,10 @@
-"""Data flows one way through labkit, and so do imports; a room does not know what it need not know."""
+"""Data flows one way through labkit, and so do imports; a folder does not know what it need not know."""
 
 import ast
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 
 import pytest
 from conftest import ROOT
@@ -122,6 +124,27 @@ def test_public_names_lead_somewhere():
     for name in (*labkit._HOMES, *labkit._MODULES):
         assert getattr(labkit, name) is not None
         assert name in dir(labkit)
+
+
+def test_editors_see_the_names_that_load_on_first_use():
+    stub = ast.parse((ROOT / "labkit/__init__.pyi").read_text())
+    pairs = [(node.module, alias) for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert [alias.name for _, alias in pairs] == [alias.asname for _, alias in pairs]  # `as` makes them public
+    names = {alias.name: f"{module}.{alias.name}" for module, alias in pairs}
+    homes = {name: f"labkit.{home}.{name}" for name, home in labkit._HOMES.items()}
+    assert names == homes | {name: f"labkit.{home}" for name, home in labkit._MODULES.items()}
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_version_is_the_projects(installed, monkeypatch):
+    if not installed:
+        monkeypatch.setattr(labkit.metadata, "version", lambda name: metadata.distribution("no such package"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert labkit.__version__ == project["version"]
+
+
+def test_earlier_names_go_on_working():
+    assert labkit.curve is labkit.fit_bezier and labkit.matched is labkit.align_units
 
 
 def test_an_unknown_name_lists_the_known_ones():
