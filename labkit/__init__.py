@@ -43,16 +43,16 @@ _CORE = ("costs", "data", "devices", "forecast", "losses", "network", "optimizer
 _MODULES = {name: f"core.{name}" for name in _CORE}
 _MODULES |= {name: f"landscape.{name}" for name in ("directions", "hessian")}
 _MODULES |= {name: f"plots.{name}" for name in ("charts", "theme")}
-_EARLIER = {"curve": "fit_bezier", "matched": "align_units"}  # older notebooks keep working
+_EARLIER = {"curve": "fit_bezier", "matched": "align_units", "planner": "forecast"}  # older notebooks keep working
 __all__ = [*_HOMES, *_MODULES]
 
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
         return _version()
+    name = _EARLIER.get(name, name)
     if name in _MODULES:
         return import_module(f"labkit.{_MODULES[name]}")
-    name = _EARLIER.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"labkit has no {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(f"labkit.{_HOMES[name]}"), name)
