@@ -1,6 +1,8 @@
 """Data flows one way through labkit, and so do imports; a folder does not know what it need not know."""
 
 import ast
+import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -37,6 +39,19 @@ FILES = {
     path.relative_to(ROOT / "labkit").with_suffix("").as_posix(): path
     for path in sorted((ROOT / "labkit").rglob("*.py"))
 }
+TOO_LONG = {"core/runs", "core/trainer", "lab/session", "landscape/planes", "reports/execution"}
+SCRIPTED = {"lab/live_figure", "lab/view", "reports/sweep_page"}
+INTERNAL = {
+    "03_loss_functions",
+    "04_gradient_descent_to_adam",
+    "07_bigger_models",
+    "08_hardware_and_serving",
+    "09_data",
+    "10_interpretability",
+    "11_privacy",
+}
+COMING = {"core/random_state.py", "lab/texts.py", "lab/static/lab.css", "reports/static/report.css"}
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def imports(tree):
@@ -169,3 +184,74 @@ import labkit.core.trainer, labkit.core.runs
 print(len(labkit.train(labkit.Spec(steps=3)).loss))
 """
     assert python(code) == "3"
+
+
+# Sizes, JavaScript, notebooks, pages. The lists name what does not hold yet; they may only shrink.
+
+
+def is_long(name):
+    lines = FILES[name].read_text(encoding="utf-8").splitlines()
+    functions = [node for node in ast.walk(tree_of(name)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return len(lines) > 400 or any(node.end_lineno - node.lineno + 1 > 50 for node in functions)
+
+
+def test_functions_have_at_most_50_lines_and_files_400():
+    assert {name for name in FILES if is_long(name)} == TOO_LONG
+
+
+def test_javascript_stands_in_files_of_its_own():
+    sources = {name: path.read_text(encoding="utf-8") for name, path in FILES.items()}
+    assert {name for name, source in sources.items() if re.search("export default|createElement", source)} == SCRIPTED
+
+
+def uses_internals(notebook):
+    """Whether a notebook takes anything from labkit that `labkit` itself does not offer."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    trees = [ast.parse("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {node.attr for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "labkit"}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names if alias.name.startswith("labkit.")}
+        elif isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "labkit":
+            names |= {alias.name for alias in node.names} if node.module == "labkit" else {node.module}
+    return not names <= {*labkit.__all__, "__version__"}
+
+
+def test_notebooks_use_public_names_alone():
+    notebooks = (ROOT / "notebooks").glob("*.ipynb")
+    assert {path.stem for path in notebooks if uses_internals(path)} == INTERNAL
+
+
+def test_every_file_has_its_line_in_the_architecture():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    named = {name.removesuffix(".py") for name in re.findall(r"`([\w/]+\.py)`", text)}
+    modules = {name for name in FILES if "/" not in name or not name.endswith("__init__")}
+    assert modules - named == set() and not [name for name in named - modules if not (ROOT / f"{name}.py").exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_name_files_that_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+    files = re.findall(r"`((?:[\w.]+/)+[\w.]+\.(?:py|pyi|css|js))`", text)  # from the root, or from labkit/
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert {file for file in files if not ((ROOT / file).exists() or (ROOT / "labkit" / file).exists())} <= COMING
+
+
+def test_the_readme_is_short_and_lists_every_notebook():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120 and len(text.split()) <= 1000
+    assert {path.name for path in (ROOT / "notebooks").glob("*.ipynb")} == set(
+        re.findall(r"notebooks/(\w+\.ipynb)\)", text)
+    )
+
+
+def test_the_readmes_example_runs():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    names = {}
+    exec(code.replace(".show()", ""), names)
+    assert names["run"].loss[-1] < names["run"].loss[0]
+    assert len(names["runs"]) == 15
+    assert names["plane"].loss.shape == (41, 41)
