@@ -39,7 +39,7 @@ _HOMES = {
     "report": "reports.report",
     "sweep": "reports.sweep",
 }
-_CORE = ("costs", "data", "devices", "forecast", "losses", "network", "optimizers", "spec")
+_CORE = ("costs", "data", "devices", "forecast", "losses", "network", "optimizers", "spec", "tables")
 _MODULES = {name: f"core.{name}" for name in _CORE}
 _MODULES |= {name: f"landscape.{name}" for name in ("directions", "hessian")}
 _MODULES |= {name: f"plots.{name}" for name in ("charts", "theme")}

@@ -8,6 +8,7 @@ from labkit.core import losses as losses
 from labkit.core import network as network
 from labkit.core import optimizers as optimizers
 from labkit.core import spec as spec
+from labkit.core import tables as tables
 from labkit.core.activation_stats import signal as signal
 from labkit.core.costs import cost as cost
 from labkit.core.data import load_data as load_data
