@@ -22,6 +22,7 @@ _HOMES = {
     "random_directions": "landscape.directions",
     "principal_directions": "landscape.directions",
     "between": "landscape.directions",
+    "LossEvaluator": "landscape.evaluator",
     "plane": "landscape.planes",
     "refine": "landscape.planes",
     "line": "landscape.planes",

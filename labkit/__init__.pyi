@@ -27,6 +27,7 @@ from labkit.landscape import hessian as hessian
 from labkit.landscape.directions import between as between
 from labkit.landscape.directions import principal_directions as principal_directions
 from labkit.landscape.directions import random_directions as random_directions
+from labkit.landscape.evaluator import LossEvaluator as LossEvaluator
 from labkit.landscape.hessian import eigenpairs as eigenpairs
 from labkit.landscape.hessian import hessian_directions as hessian_directions
 from labkit.landscape.hessian import sharpness as sharpness
