@@ -50,7 +50,11 @@ INTERNAL = {
     "10_interpretability",
     "11_privacy",
 }
-COMING = {"core/random_state.py", "lab/texts.py", "lab/static/lab.css", "reports/static/report.css"}
+COMING = {
+    *("core/batches.py", "core/history.py", "core/memory.py", "core/random_state.py", "core/torch_stepper.py"),
+    *("lab/choices.py", "lab/commands.py", "lab/pacing.py", "lab/texts.py", "lab/worker.py", "plots/frames.py"),
+    *("reports/papermill_adapter.py", "reports/verdict.py", "lab/static/lab.css", "reports/static/report.css"),
+}
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -225,9 +229,8 @@ def test_notebooks_use_public_names_alone():
 
 def test_every_file_has_its_line_in_the_architecture():
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    named = {name.removesuffix(".py") for name in re.findall(r"`([\w/]+\.py)`", text)}
-    modules = {name for name in FILES if "/" not in name or not name.endswith("__init__")}
-    assert modules - named == set() and not [name for name in named - modules if not (ROOT / f"{name}.py").exists()]
+    named = set(re.findall(r"`([\w/]+)\.py`", text))
+    assert {name for name in FILES if not name.endswith("/__init__")} - named == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
