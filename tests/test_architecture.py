@@ -53,6 +53,7 @@ INTERNAL = {
 COMING = {
     *("core/batches.py", "core/history.py", "core/memory.py", "core/random_state.py", "core/torch_stepper.py"),
     *("lab/choices.py", "lab/commands.py", "lab/pacing.py", "lab/texts.py", "lab/worker.py", "plots/frames.py"),
+    *("core/sharded.py", "notebooks/sharded_training.py"),
     *("reports/papermill_adapter.py", "reports/verdict.py", "lab/static/lab.css", "reports/static/report.css"),
 }
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
