@@ -1,10 +1,11 @@
 """Choose a network, train it live, look at what it learned.
 
-Names are loaded on first use (PEP 562), so that `labkit.Spec` costs no torch; `__init__.pyi` tells editors of them.
+Names are loaded on first use (PEP 562), so that `labkit.Spec` imports no torch; `__init__.pyi` lists them for editors.
 """
 
-from importlib import import_module
-from importlib.metadata import version
+import tomllib
+from importlib import import_module, metadata
+from pathlib import Path
 
 _HOMES = {
     "Spec": "core.spec",
@@ -39,21 +40,31 @@ _HOMES = {
     "report": "reports.report",
     "sweep": "reports.sweep",
 }
-_MODULES = {name: f"core.{name}" for name in ("costs", "data", "devices", "forecast", "losses", "network", "spec")}
-_MODULES |= {"charts": "plots.charts", "theme": "plots.theme"}
-_EARLIER = {"curve": "fit_bezier", "matched": "align_units"}  # names of older notebooks go on working
+_CORE = ("costs", "data", "devices", "forecast", "losses", "network", "optimizers", "spec", "tables")
+_MODULES = {name: f"core.{name}" for name in _CORE}
+_MODULES |= {name: f"landscape.{name}" for name in ("directions", "hessian")}
+_MODULES |= {name: f"plots.{name}" for name in ("charts", "theme")}
+_EARLIER = {"curve": "fit_bezier", "matched": "align_units", "planner": "forecast"}  # older notebooks keep working
 __all__ = [*_HOMES, *_MODULES]
 
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        return version("labkit")
+        return _version()
+    name = _EARLIER.get(name, name)
     if name in _MODULES:
         return import_module(f"labkit.{_MODULES[name]}")
-    name = _EARLIER.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"labkit has no {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(f"labkit.{_HOMES[name]}"), name)
+
+
+def _version() -> str:
+    """Return the installed version, or what pyproject.toml says where labkit is only on the path."""
+    try:
+        return metadata.version("labkit")
+    except metadata.PackageNotFoundError:
+        return tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["version"]
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""What this machine has, what the lab will use, and why: a few short lines and one sentence of what to do."""
+"""What this machine has, what the lab will use and why, in a few lines, and what to do where something is missing."""
 
 import os
 import platform
@@ -26,7 +26,7 @@ OTHER_TORCH = "install another torch (https://pytorch.org/get-started/locally)"
 
 
 class Finding(NamedTuple):
-    """What was found, and if the lab cannot run because of it, what to do."""
+    """One line of the report; `remedy` says what to do where the lab cannot run because of it."""
 
     about: str
     words: str
@@ -37,7 +37,7 @@ def doctor() -> int:
     """Print the findings; return 0 if the lab can run, else 1."""
     remedies = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch warns of, an old driver or GPU, is said below in words
+        warnings.simplefilter("ignore")  # torch warns of an old driver or GPU; a line of the report explains it
         for finding in examine():
             print(f"{finding.about:<10} {finding.words}", flush=True)
             remedies += [finding.remedy] if finding.remedy else []
@@ -46,10 +46,10 @@ def doctor() -> int:
 
 
 def examine() -> Iterator[Finding]:
-    """Look at one thing after another; without torch there is nothing more to look at than parts."""
+    """Yield the findings in order; without torch, only those about Python, packages and the browser."""
     yield Finding("labkit", __version__)
     yield _python()
-    yield from _parts()
+    yield from _packages()
     yield _browser()
     try:
         import torch
@@ -68,11 +68,11 @@ def _python() -> Finding:
     return Finding("Python", f"{platform.python_version()}, {'the lab’s own .venv' if own else f'of {sys.prefix}'}")
 
 
-# Parts. Versions are compared here: `packaging` comes with Jupyter, which may be the part that is missing.
+# Packages. Versions are compared by hand: `packaging` comes with Jupyter, which may be what is missing.
 
 
 def bounds() -> dict[str, str]:
-    """Return what the lab needs and from which version on, as pyproject.toml says."""
+    """Return the packages that pyproject.toml requires and their lowest versions."""
     try:
         lines = metadata.requires("labkit") or []
     except metadata.PackageNotFoundError:  # run from its folder, not installed
@@ -82,7 +82,7 @@ def bounds() -> dict[str, str]:
 
 
 def installed(name: str) -> str:
-    """Return a package's version, or nothing."""
+    """Return a package's version, or "" where it is missing."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -91,14 +91,14 @@ def installed(name: str) -> str:
 
 def _release(version: str) -> tuple[int, ...]:
     """The numbers of a version, for comparing: 2.13.0+cpu → (2, 13, 0)."""
-    return tuple(int(number) for number in re.findall(r"\d+", re.match(r"[\d.]*", version)[0]))
+    return tuple(int(number) for number in re.findall(r"\d+", re.split(r"[^\d.]", version)[0]))
 
 
-def _parts() -> Iterator[Finding]:
-    """The versions that matter most, then what is missing or too old among all."""
+def _packages() -> Iterator[Finding]:
+    """The versions of the main packages, then every package that is missing or too old."""
     needs = bounds()
     have = {name: installed(name) for name in needs}
-    for about, names in (("Jupyter", NAMED[:3]), ("pictures", NAMED[3:])):
+    for about, names in (("Jupyter", NAMED[:3]), ("charts", NAMED[3:])):
         yield Finding(about, ", ".join(f"{name} {have.get(name) or 'missing'}" for name in names))
     faults = [f"{name} is missing" for name in needs if not have[name]]
     faults += [
@@ -106,7 +106,9 @@ def _parts() -> Iterator[Finding]:
         for name, bound in needs.items()
         if have[name] and _release(have[name]) < _release(bound)
     ]
-    yield Finding("parts", ", ".join(faults) or f"all {len(needs)} are there and new enough", INSTALL if faults else "")
+    yield Finding(
+        "packages", ", ".join(faults) or f"all {len(needs)} are there and new enough", INSTALL if faults else ""
+    )
 
 
 def _browser() -> Finding:
@@ -118,7 +120,7 @@ def _browser() -> Finding:
 
 
 def _gpu() -> Finding:
-    """Name the GPU; where there is none to use, the line below says why, unless the driver knows better."""
+    """Name the GPU; where none can be used, `_device` says why, unless the driver gives the better reason."""
     import torch
 
     from labkit.core import devices
@@ -132,7 +134,7 @@ def _gpu() -> Finding:
 
 
 def _driver() -> tuple[str, str] | None:
-    """The GPU's name and its driver's version, as the driver itself says."""
+    """The GPU's name and its driver's version, from the driver."""
     ask = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
         said = subprocess.run(ask, capture_output=True, text=True, timeout=20, check=True).stdout
@@ -143,11 +145,11 @@ def _driver() -> tuple[str, str] | None:
 
 
 def _driver_misfit(name: str, version: str) -> str:
-    """Say whether torch's build or the driver's age keeps torch from a GPU that is here; else nothing."""
+    """Say whether torch's build or an old driver keeps torch from using this GPU; else ""."""
     import torch
 
     if torch.version.cuda is None:
-        return f"{name} is here, but this torch was built without CUDA; {OTHER_TORCH}."
+        return f"{name} was found, but this torch was built without CUDA; {OTHER_TORCH}."
     least = DRIVERS.get(int(torch.version.cuda.partition(".")[0]), 0)
     if int(version.partition(".")[0]) >= least:
         return ""
@@ -170,20 +172,22 @@ def _device() -> Iterator[Finding]:
     except ImportError as error:
         yield Finding("memory", f"unknown: {error.name} is missing")
     share, most = f"{devices.WORK_PER_THREAD / 1e6:.0f}", torch.get_num_threads()
-    rule = f"one thread for every {share} million operations in a step, {most} at most"
+    rule = f"one thread for every {share} million operations in a training step, at most {most}"
     yield Finding("processor", f"{os.cpu_count()} cores; {rule}")
 
 
 def _trial() -> Finding:
-    """Train a small network: that it works, and how fast."""
+    """Train a small network, to see whether that works and how fast."""
     try:
         from labkit.core.runs import train
 
-        train(TRIAL.but(steps=50))  # what is loaded on first use is not speed
+        train(TRIAL.but(steps=50))  # first use loads and compiles; that is not timed
         run = train(TRIAL)
-    except Exception as error:  # whatever keeps the lab from training is what was asked for
+    except Exception as error:  # any reason why training fails belongs in the report
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        remedy = INSTALL if isinstance(error, ImportError) else 'try device="cpu", and send the line above to the lab'
+        remedy = (
+            INSTALL if isinstance(error, ImportError) else 'try device="cpu", and report the line above as an issue'
+        )
         return Finding("trial", f"training failed: {first}", remedy)
     rate = f"{run.steps / run.seconds:,.0f} steps/s on {run.where}"
     return Finding("trial", f"trained {TRIAL.depth} x {TRIAL.width} for {run.steps} steps: {rate}")

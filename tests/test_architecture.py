@@ -1,8 +1,12 @@
-"""Data flows one way through labkit, and so do imports; a room does not know what it need not know."""
+"""Data flows one way through labkit, and so do imports; a folder does not know what it need not know."""
 
 import ast
+import json
+import re
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 
 import pytest
 from conftest import ROOT
@@ -35,6 +39,24 @@ FILES = {
     path.relative_to(ROOT / "labkit").with_suffix("").as_posix(): path
     for path in sorted((ROOT / "labkit").rglob("*.py"))
 }
+TOO_LONG = {"core/runs", "core/trainer", "lab/session", "landscape/planes", "reports/execution"}
+SCRIPTED = {"lab/live_figure", "lab/view", "reports/sweep_page"}
+INTERNAL = {
+    "03_loss_functions",
+    "04_gradient_descent_to_adam",
+    "07_bigger_models",
+    "08_hardware_and_serving",
+    "09_data",
+    "10_interpretability",
+    "11_privacy",
+}
+COMING = {
+    *("core/batches.py", "core/history.py", "core/memory.py", "core/random_state.py", "core/torch_stepper.py"),
+    *("lab/choices.py", "lab/commands.py", "lab/pacing.py", "lab/texts.py", "lab/worker.py", "plots/frames.py"),
+    *("core/sharded.py", "notebooks/sharded_training.py"),
+    *("reports/papermill_adapter.py", "reports/verdict.py", "lab/static/lab.css", "reports/static/report.css"),
+}
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def imports(tree):
@@ -124,6 +146,28 @@ def test_public_names_lead_somewhere():
         assert name in dir(labkit)
 
 
+def test_editors_see_the_names_that_load_on_first_use():
+    stub = ast.parse((ROOT / "labkit/__init__.pyi").read_text())
+    pairs = [(node.module, alias) for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert [alias.name for _, alias in pairs] == [alias.asname for _, alias in pairs]  # `as` makes them public
+    names = {alias.name: f"{module}.{alias.name}" for module, alias in pairs}
+    homes = {name: f"labkit.{home}.{name}" for name, home in labkit._HOMES.items()}
+    assert names == homes | {name: f"labkit.{home}" for name, home in labkit._MODULES.items()}
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_version_is_the_projects(installed, monkeypatch):
+    if not installed:
+        monkeypatch.setattr(labkit.metadata, "version", lambda name: metadata.distribution("no such package"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert labkit.__version__ == project["version"]
+
+
+def test_earlier_names_go_on_working():
+    for earlier, now in labkit._EARLIER.items():
+        assert getattr(labkit, earlier) is getattr(labkit, now)
+
+
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(AttributeError, match=r"labkit has no 'Sepc'; it has Spec, "):
         _ = labkit.Sepc
@@ -145,3 +189,73 @@ import labkit.core.trainer, labkit.core.runs
 print(len(labkit.train(labkit.Spec(steps=3)).loss))
 """
     assert python(code) == "3"
+
+
+# Sizes, JavaScript, notebooks, pages. The lists name what does not hold yet; they may only shrink.
+
+
+def is_long(name):
+    lines = FILES[name].read_text(encoding="utf-8").splitlines()
+    functions = [node for node in ast.walk(tree_of(name)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return len(lines) > 400 or any(node.end_lineno - node.lineno + 1 > 50 for node in functions)
+
+
+def test_functions_have_at_most_50_lines_and_files_400():
+    assert {name for name in FILES if is_long(name)} == TOO_LONG
+
+
+def test_javascript_stands_in_files_of_its_own():
+    sources = {name: path.read_text(encoding="utf-8") for name, path in FILES.items()}
+    assert {name for name, source in sources.items() if re.search("export default|createElement", source)} == SCRIPTED
+
+
+def uses_internals(notebook):
+    """Whether a notebook takes anything from labkit that `labkit` itself does not offer."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    trees = [ast.parse("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {node.attr for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "labkit"}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names if alias.name.startswith("labkit.")}
+        elif isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "labkit":
+            names |= {alias.name for alias in node.names} if node.module == "labkit" else {node.module}
+    return not names <= {*labkit.__all__, "__version__"}
+
+
+def test_notebooks_use_public_names_alone():
+    notebooks = (ROOT / "notebooks").glob("*.ipynb")
+    assert {path.stem for path in notebooks if uses_internals(path)} == INTERNAL
+
+
+def test_every_file_has_its_line_in_the_architecture():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+)\.py`", text))
+    assert {name for name in FILES if not name.endswith("/__init__")} - named == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_name_files_that_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+    files = re.findall(r"`((?:[\w.]+/)+[\w.]+\.(?:py|pyi|css|js))`", text)  # from the root, or from labkit/
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert {file for file in files if not ((ROOT / file).exists() or (ROOT / "labkit" / file).exists())} <= COMING
+
+
+def test_the_readme_is_short_and_lists_every_notebook():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120 and len(text.split()) <= 1000
+    assert {path.name for path in (ROOT / "notebooks").glob("*.ipynb")} == set(
+        re.findall(r"notebooks/(\w+\.ipynb)\)", text)
+    )
+
+
+def test_the_readmes_example_runs():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    names = {}
+    exec(code.replace(".show()", ""), names)
+    assert names["run"].loss[-1] < names["run"].loss[0]
+    assert len(names["runs"]) == 15
+    assert names["plane"].loss.shape == (41, 41)

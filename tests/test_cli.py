@@ -79,8 +79,8 @@ def test_doctor_says_which_part_is_missing(monkeypatch, capsys):
 
 def test_doctor_says_which_part_is_too_old(monkeypatch):
     monkeypatch.setattr(doctor, "bounds", lambda: {"plotly": "99.1", "torch": "2.9.10"})
-    assert "plotly" in found("parts").words and "is older than 99.1" in found("parts").words
-    assert "torch" not in found("parts").words
+    assert "plotly" in found("packages").words and "is older than 99.1" in found("packages").words
+    assert "torch" not in found("packages").words
 
 
 def test_bounds_are_those_of_the_project():

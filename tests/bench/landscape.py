@@ -1,8 +1,7 @@
 """Measurements of planes, speed and error, against loss-landscapes and a loop in float64.
 
-Both sides see the same network, directions, batch and number of points, in float32 without TF32. Set-up that
-depends on the directions is on our clock, and so is bringing the plane to the host; the peer's three corners are
-made beforehand.
+Both sides see the same network, directions, batch and number of points, in float32 without TF32. Our time includes
+set-up that depends on the directions and the copy to the host; the peer's three corners are made beforehand.
 """
 
 import copy
@@ -27,11 +26,11 @@ from labkit.landscape.directions import Direction, flat, moved, random_direction
 from labkit.landscape.planes import plane
 
 PEER = "loss-landscapes"
-PROBE = 7  # points a side of the planes that tell which thread count suits the other side
+PROBE = 7  # points per side of the small planes that find the faster thread count for the other side
 
 
 class Goal(NamedTuple):
-    """A plane and how many times faster than the peer it should come."""
+    """A plane and how many times faster than the peer it should be."""
 
     name: str
     widths: tuple[int, ...]
@@ -52,7 +51,7 @@ SHAPES = tuple(
     for inputs in (2, 64, 784)
     for width in (16, 64, 256, 512)
 )
-SMOOTH = tuple(  # activations that cost more than the products beside them
+SMOOTH = tuple(  # activations that cost more than the matrix products
     Goal(f"20-(128×4)-3, {kind.__name__}", (20, 128, 128, 128, 128, 3), 4000, 15, 0.9, kind)
     for kind in (nn.GELU, nn.SiLU)
 )
@@ -63,7 +62,7 @@ CUDA = (
 
 
 class Case(NamedTuple):
-    """A network, its data and two directions: what both sides are given."""
+    """A network, its data and two directions: the input of both sides."""
 
     name: str
     model: nn.Module
@@ -102,7 +101,7 @@ def _network(widths: tuple[int, ...], activation: type[nn.Module]) -> nn.Sequent
 
 
 def in_float64(case: Case) -> Case:
-    """Return the case in double precision, where it is its own oracle."""
+    """Return the case in double precision, as a reference."""
     u, v = ({name: part.double() for name, part in direction.items()} for direction in (case.u, case.v))
     y = case.y.double() if case.y.is_floating_point() else case.y
     return case._replace(model=copy.deepcopy(case.model).double(), x=case.x.double(), y=y, u=u, v=v)
@@ -146,10 +145,10 @@ def peer(case: Case) -> Callable[[], np.ndarray]:
 
 
 def peer_truth(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the peer's cells should hold: where it stands in truth, and on the grid that it documents.
+    """Return the true losses at the places the peer visits, and on the grid that it documents.
 
-    It walks to and fro: a step, then the loss, so that its even rows begin one step late and its odd rows do
-    not, while its source says start + i·first + j·second for cell (i, j) of any row.
+    It moves along a row first and computes the loss after each step, turning at every end: even rows begin one
+    step late and odd rows do not, while its source says start + i·first + j·second for cell (i, j) of any row.
     """
     ticks = -1 + 2 * np.arange(case.points + 1) / case.points
     grid = loop(case, ticks, ticks[:-1])
@@ -193,13 +192,13 @@ def speed_row(case: Case, place: str, target: float, repetitions: int, our_threa
         f"{case.name}, {place}, points/s",
         lambda: rate(case, partial(ours, case), our_threads),
         lambda: rate(case, other, other_threads),
-        target if installed() else None,  # promised against the peer
+        target if installed() else None,  # the targets are against the peer
         repetitions,
     )
 
 
 def error_rows(case: Case) -> Iterator[Row]:
-    """Hold every cell against a loop in float64: ours beside the plain float32 loop's, and the peer's twice."""
+    """Compare every cell with a float64 loop: ours, a plain float32 loop's, and the peer's on both its grids."""
     exact = in_float64(case)
     truth = loop(exact, case.ticks, case.ticks)
     mine, plain = (error(values, truth) for values in (ours(case), loop(case, case.ticks, case.ticks)))
@@ -209,13 +208,13 @@ def error_rows(case: Case) -> Iterator[Row]:
     yield Row(f"{case.name}, relative error, float64", double, target=1e-12, at_most=True)
     if installed():
         values = peer(case)()
-        stands, documents = peer_truth(exact)
-        yield Row(f"{case.name}, error, where it stands", plain=error(values, stands))
-        yield Row(f"{case.name}, error, as it documents", plain=error(values, documents))
+        visited, documented = peer_truth(exact)
+        yield Row(f"{case.name}, error, where it is", plain=error(values, visited))
+        yield Row(f"{case.name}, error, as documented", plain=error(values, documented))
 
 
 def rate(case: Case, compute: Callable[[], np.ndarray], threads: int) -> float:
-    """Return the points per second of a plane, until it is on the host."""
+    """Return the points per second of a plane, with the copy to the host."""
     with devices.threads(threads):
         began = time.perf_counter()
         compute()
@@ -223,7 +222,7 @@ def rate(case: Case, compute: Callable[[], np.ndarray], threads: int) -> float:
 
 
 def best_threads(case: Case) -> int:
-    """Return which of one thread and all of them makes the other side faster here."""
+    """Return the faster of one thread and all threads for the other side on this machine."""
     small = case._replace(points=PROBE)
     other = other_side(small)
     return max((1, torch.get_num_threads()), key=lambda threads: max(rate(small, other, threads) for _ in range(3)))
@@ -235,18 +234,18 @@ def other_side(case: Case) -> Callable[[], np.ndarray]:
 
 
 def installed() -> bool:
-    """Whether the peer is here; only the extras of the tests bring it."""
+    """Whether the peer is installed; it comes with the `test` extra."""
     return importlib.util.find_spec("loss_landscapes") is not None
 
 
 def _other_name() -> str:
-    """What the column `plain` holds."""
+    """What the column `plain` measures."""
     return f"{PEER} {importlib.metadata.version(PEER)}" if installed() else f"the loop, as {PEER} is missing"
 
 
 @contextmanager
 def _full_float32() -> Iterator[None]:
-    """Compute without TF32, whatever the caller or the environment asked for, and give the setting back."""
+    """Compute without TF32, then restore the caller's setting."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -1,6 +1,6 @@
-"""Measurements of the live lab: what drawing costs, and how soon a person sees something in a real browser.
+"""Measurements of the live lab: what drawing costs, and how long a person waits in a real browser.
 
-The browser rows need the extras of the tests (Playwright) and a Chromium on PATH; without them the table says so.
+The browser rows need Playwright (the `test` extra) and a Chromium on PATH; without them the table says so.
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ from labkit.core.spec import Spec
 from labkit.core.trainer import Trainer
 
 SPEC = Spec(steps=1_000_000, device="cpu")
-STEPS = 20_000  # of a measured stretch
+STEPS = 20_000  # per measurement
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 TORCH = "import torch"
@@ -81,18 +81,18 @@ def browser_rows(chromium: str, repetitions: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as home, _jupyter(Path(home)) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        looks = [_look(page, address) for _ in range(repetitions)]
+        visits = [_visit(page, address) for _ in range(repetitions)]
         browser.close()
-    controls, charts, click, ground, size, messages = (median(column) for column in zip(*looks, strict=True))
+    controls, charts, click, landscape, size, messages = (median(column) for column in zip(*visits, strict=True))
     yield Row("controls on the screen, s over import torch", controls, target=2, at_most=True)
     yield Row("charts on the screen, s over import torch", charts, target=4, at_most=True)
     yield Row("click on Train → first moved frame, s", click, target=0.5, at_most=True)
-    yield Row("click on Landscape → first picture, s", ground, target=0.15, at_most=True)
+    yield Row("click on Landscape → first picture, s", landscape, target=0.15, at_most=True)
     yield Row("a frame on the wire, kB", size, target=60, at_most=True)
     yield Row("messages a frame", messages, target=10, at_most=True)
 
 
-def _look(page: object, address: str) -> tuple[float, ...]:
+def _visit(page: object, address: str) -> tuple[float, ...]:
     """Open both notebooks in fresh kernels; time the import, the lab, a click; count what a frame sends."""
     wire: list[int] = []
     page.on("websocket", lambda socket: socket.on("framereceived", lambda data: wire.append(len(data))))
@@ -112,32 +112,32 @@ def _look(page: object, address: str) -> tuple[float, ...]:
     frames, messages, size = _frames(page) - first, len(wire) - sent, sum(wire[sent:])
     page.click(".labkit-right button:has-text('Stop')")
     page.wait_for_timeout(1000)
-    ground = page.evaluate(TURN) / 1000
-    return controls - alone, charts - alone, click, ground, size / frames / 1000, messages / frames
+    landscape = page.evaluate(TURN) / 1000
+    return controls - alone, charts - alone, click, landscape, size / frames / 1000, messages / frames
 
 
 CLICK = """() => new Promise(done => {
     const image = () => document.querySelector(".labkit-figure .heatmaplayer image")?.getAttribute("href");
     const before = image(), began = performance.now();
-    const look = () => image() !== before ? done(performance.now() - began) : requestAnimationFrame(look);
+    const poll = () => image() !== before ? done(performance.now() - began) : requestAnimationFrame(poll);
     [...document.querySelectorAll(".labkit-right button")].find(b => b.textContent.includes("Train")).click();
-    look();
+    poll();
 })"""
 
 
 TURN = """() => new Promise((done, fail) => {
     const tab = [...document.querySelectorAll(".lm-TabBar-tab")].find(tab => tab.textContent.includes("Landscape"));
     const { x, y } = tab.getBoundingClientRect(), began = performance.now();
-    const look = () => document.querySelectorAll(".labkit-figure")[1]?.dataset.frames
-        ? done(performance.now() - began) : requestAnimationFrame(look);
+    const poll = () => document.querySelectorAll(".labkit-figure")[1]?.dataset.frames
+        ? done(performance.now() - began) : requestAnimationFrame(poll);
     tab.dispatchEvent(new PointerEvent("pointerdown", { bubbles: true, button: 0, clientX: x + 9, clientY: y + 9 }));
-    look();
+    poll();
     setTimeout(() => fail("no picture in the tab Landscape"), 30_000);
 })"""
 
 
 def _end_kernels(page: object, server: str) -> None:
-    """A page that is left leaves its kernel running, and the next one would find everything imported."""
+    """End the kernels that earlier pages left running, so that nothing is imported yet."""
     token = {"Authorization": "token bench"}
     for session in page.request.get(f"{server}api/sessions", headers=token).json():
         page.request.delete(f"{server}api/sessions/{session['id']}", headers=token)

@@ -1,4 +1,4 @@
-"""Measurements of reports: each notebook's time and page, the cost over papermill alone, workers, ten thousand runs."""
+"""Measurements of reports: seconds and page size of each notebook, overhead over papermill, workers, 10,000 runs."""
 
 import importlib.util
 import json
@@ -37,7 +37,7 @@ def report_rows(repetitions: int) -> Iterator[Row]:
 
 
 def notebook_rows(notebooks: Iterable[Path], folder: Path) -> Iterator[Row]:
-    """Measure what the report of each notebook takes with its defaults, one at a time, and how large its page is."""
+    """Measure the report of each notebook with its defaults, one at a time: seconds and the size of its page."""
     for notebook in notebooks:
         own = "out" in parameters.declared(parameters.load(notebook))
         done = report(notebook, {"out": str(folder / "written")} if own else {}, out=folder)
@@ -85,7 +85,7 @@ def workers_row(folder: Path) -> Row:
 
 
 def scale_rows(folder: Path) -> Iterator[Row]:
-    """Measure ten thousand runs that do nothing: handed out and collected, and compared on one page."""
+    """Measure ten thousand runs that do nothing: sent to workers, collected, and compared on one page."""
     from distributed import Client, LocalCluster
 
     jobs = {f"run-{k}": {"number": k} for k in range(MANY)}
@@ -98,7 +98,7 @@ def scale_rows(folder: Path) -> Iterator[Row]:
     memory = tracemalloc.get_traced_memory()[1] / MEBIBYTE
     tracemalloc.stop()
     yield Row(f"{came:,} stub runs through Dask, s", seconds)
-    yield Row("the scheduler's and the client's memory, MB", memory)
+    yield Row("memory of scheduler and client, MB", memory)
     values, found = (
         [{"depth": k % 7, "lr": k / MANY} for k in range(MANY)],
         [{"loss": 1 / (k + 1)} for k in range(MANY)],

@@ -1,4 +1,4 @@
-"""The benchmark of planes: the sides stand on the same cells, the oracle is right, the rows hold what was promised."""
+"""The benchmark of planes: both sides compute the same cells, the reference is right, the rows have their targets."""
 
 import copy
 from itertools import product
@@ -48,12 +48,12 @@ def test_all_sides_agree_with_float64_on_their_cells(case):
     assert np.abs(bench_landscape.ours(exact) / truth - 1).max() < 1e-12
 
 
-def test_the_peer_is_right_where_it_stands_and_wrong_where_it_says_it_is(case):
-    stands, documents = bench_landscape.peer_truth(bench_landscape.in_float64(case))
+def test_the_peer_is_right_on_the_cells_it_visits_and_wrong_on_those_it_documents(case):
+    visited, documented = bench_landscape.peer_truth(bench_landscape.in_float64(case))
     values = bench_landscape.peer(case)()
-    assert bench_landscape.error(values, stands) < 1e-5
-    assert bench_landscape.error(values, documents) > 0.02
-    assert bench_landscape.error(values[1::2], documents[1::2]) < 1e-5  # every other row is where it says
+    assert bench_landscape.error(values, visited) < 1e-5
+    assert bench_landscape.error(values, documented) > 0.02
+    assert bench_landscape.error(values[1::2], documented[1::2]) < 1e-5  # every other row is as documented
 
 
 def test_no_side_moves_the_network(case):
@@ -69,7 +69,7 @@ def test_the_loss_is_the_one_that_torch_has(case):
     assert torch.equal(case.loss_fn(prediction, case.y), expected(prediction, case.y))
 
 
-def test_goals_are_the_promised_ones():
+def test_goals_are_the_stated_ones():
     article = (1024, 512, 256, 128, 64, 32, 16, 1)
     assert [goal[1:5] for goal in CPU] == [
         ((784, 128, 10), 1000, 21, 10),
@@ -88,7 +88,7 @@ def test_other_activations_than_relu_are_measured_too():
     assert kinds == {nn.Linear, nn.GELU}
 
 
-def test_speed_is_not_off_by_far():
+def test_speed_is_not_far_below_target():
     goal = CPU[0]._replace(points=11)
     row = bench_landscape.speed_row(bench_landscape.make(goal), "1 thread", goal.target, 3, 1, 1)
     assert row.target == 10
@@ -111,12 +111,12 @@ def test_rows_of_small_planes(small):
     assert "loss-landscapes 3.0.6" in head.what
     assert (speed.what, speed.target, speed.at_most) == ("3-8-8-4, 7², 1 thread, points/s", 2, False)
     assert (shape.what, shape.target, shape.at_most) == ("3-8-1, 5², 1 thread, points/s", 2, False)
-    against_loop, against_median, double, stands, documents = errors
+    against_loop, against_median, double, visited, documented = errors
     assert of_shape.what == "3-8-1, 5², error / plain loop's" and of_shape.met and in_double.met
     assert (against_loop.target, against_median.target, double.target) == (2, 1e-6, 1e-12)
     assert against_loop.met and against_median.met and double.met
     assert against_loop.ours == against_median.ours == against_loop.ratio * against_loop.plain
-    assert stands.plain < 1e-5 < 0.02 < documents.plain
+    assert visited.plain < 1e-5 < 0.02 < documented.plain
 
 
 def test_without_the_peer_the_table_says_so_and_measures_the_loop(small, monkeypatch):
@@ -135,7 +135,7 @@ def test_both_thread_counts_are_measured():
     assert [row.what.split(", ")[2] for row in rows] == ["1 thread", "best threads"]
 
 
-def test_the_precision_of_matrix_products_is_given_back():
+def test_the_precision_of_matrix_products_is_restored():
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:

@@ -1,4 +1,4 @@
-"""The benchmark of reports: a notebook's seconds and its page are those of its report, and a failure is told."""
+"""The benchmark of reports: the seconds and page size are those of the report, and a failure is reported."""
 
 import pytest
 from faults import written

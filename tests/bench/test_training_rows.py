@@ -1,4 +1,4 @@
-"""The benchmark: its table, that both sides do the same work, and that the lab is not slow by far."""
+"""The training benchmark: its table, that both sides do the same work, and that the lab is not far too slow."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from labkit.core.costs import cost
 from labkit.core.data import load_data
 
 
-def test_table_of_made_up_rows():
+def test_table_of_invented_rows():
     rows = [
         Row("train small, steps/s", 16_000.4, 4_000, 4.0, 4),
         Row("train big, steps/s", 90, 100, 0.9, 0.95),
@@ -76,10 +76,10 @@ def test_quick_run_of_one_row(monkeypatch, capsys):
     assert "train 2-8-8-1" in said.splitlines()[-1]
 
 
-def test_the_planner_is_held_to_a_training(monkeypatch):
+def test_a_forecast_is_compared_with_a_training(monkeypatch):
     monkeypatch.setattr(bench.devices, "available", lambda: {"cpu": "processor"})
-    (row,) = bench.planner_rows(1)
-    assert row.what == "cpu planner, width 256 from 64, 160, 512, off by"
+    (row,) = bench.forecast_rows(1)
+    assert row.what == "cpu forecast, width 256 from 64, 160, 512, off by"
     assert row.at_most and 0 < row.ours < 10 * row.target
 
 

@@ -31,8 +31,8 @@ NETWORKS = {
     "2-32-32-1": TINY.but(width=32, depth=2),
 }
 SWEEP = [TINY.but(width=8, depth=2, lr=0.001 * 1.2**k, seed=seed) for k in range(16) for seed in range(4)]
-FORETOLD = DIGITS.but(steps=200)
-FORETOLD_CUDA = Spec(
+FORECAST = DIGITS.but(steps=200)
+FORECAST_CUDA = Spec(
     dataset="teacher", inputs=64, samples=20_000, loss="mse", depth=2, activation="relu", batch_size=1024, steps=500
 )
 CUDA_WIDTHS = (((64, 256, 1024), 512), ((64, 512, 2048), 1024), ((1024, 2048, 4096), 2048), ((1024, 2048, 4096), 3072))
@@ -48,8 +48,8 @@ class Row(NamedTuple):
         what: What was measured, with its unit, or why it was not.
         ours: The lab's number; None where it was not measured.
         plain: The other side's number; None where the target bounds the lab's own.
-        ratio: Ours over plain: the median over repetitions, each within one moment of the machine.
-        target: What `ratio`, or without one `ours`, should come to; None where nothing was promised.
+        ratio: Ours over plain: the median over repetitions, both sides measured one after the other in each.
+        target: What `ratio`, or without one `ours`, should reach; None where there is no target.
         at_most: The target is an upper bound.
     """
 
@@ -62,21 +62,21 @@ class Row(NamedTuple):
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None where there is none, or nothing to hold against it."""
+        """Whether the target is met; None where there is no target or no number to compare with it."""
         value = self.ours if self.ratio is None else self.ratio
         if self.target is None or value is None:
             return None
         return value <= self.target if self.at_most else value >= self.target
 
     def cells(self) -> tuple[str, ...]:
-        """The row in words, in the order of `HEADINGS`."""
+        """The row as text, in the order of `HEADINGS`."""
         target = "" if self.target is None else f"{'≤' if self.at_most else '≥'} {self.target:g}"
         verdict = {True: "yes", False: "NO", None: ""}[self.met]
         return self.what, _number(self.ours), _number(self.plain), _number(self.ratio), target, verdict
 
 
 def _number(value: float | None) -> str:
-    """A number at three digits or so."""
+    """A number to about three digits."""
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -94,14 +94,14 @@ def _line(cells: tuple[str, ...]) -> str:
     return " ".join(f"{cell:<{-width}}" if width < 0 else f"{cell:>{width}}" for cell, width in pairs).rstrip()
 
 
-# The other side: the loop that a careful person writes in plain PyTorch
+# The baseline: a careful training loop in plain PyTorch
 
 
 def plain_rate(spec: Spec, split: Split, threads: int) -> float:
     """Train a spec's network with `nn.Sequential` and `torch.optim.Adam`; return steps per second.
 
     As fast as plain PyTorch goes: a fused optimizer, gradients set to None, one shuffle and one gather an
-    epoch, losses kept where they are computed. It evaluates nothing, and its set-up is not on the clock.
+    epoch, losses kept on the device. It evaluates nothing, and its set-up is not timed.
     """
     place = torch.device(spec.device)
     model = plain_model(spec, split).to(place)
@@ -122,7 +122,7 @@ def plain_rate(spec: Spec, split: Split, threads: int) -> float:
 
 
 def plain_model(spec: Spec, split: Split) -> nn.Sequential:
-    """Return the network of a spec as one writes it in PyTorch."""
+    """Return the network of a spec as an `nn.Sequential`."""
     layers, fan_in = [], split.inputs
     for width in spec.hidden:
         layers += [nn.Linear(fan_in, width), ACTIVATIONS[spec.activation].module()]
@@ -131,7 +131,7 @@ def plain_model(spec: Spec, split: Split) -> nn.Sequential:
 
 
 def _batches(x: Tensor, y: Tensor, size: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield so many whole batches, shuffled anew for every epoch."""
+    """Yield one full batch a step, shuffled anew for every epoch."""
     whole = len(x) // size
     for step in range(steps):
         if step % whole == 0:
@@ -141,7 +141,7 @@ def _batches(x: Tensor, y: Tensor, size: int, steps: int) -> Iterator[tuple[Tens
 
 
 def best_threads(spec: Spec, split: Split) -> int:
-    """Return which of one thread and all of them makes the plain loop faster here."""
+    """Return the faster of one thread and all threads for the plain loop on this machine."""
     every = torch.get_num_threads()
     if every == 1 or spec.device != "cpu":
         return every
@@ -161,7 +161,7 @@ def train_rate(spec: Spec | list[Spec]) -> float:
 
 
 def trainer_rate(trainer: Trainer, steps: int) -> float:
-    """Return the steps per second of a `Trainer` under way, its evaluations and history included."""
+    """Return the steps per second of a running `Trainer`, its evaluations and history included."""
     trainer.total = trainer.step + steps
     place = trainer.device.device
     began = _clock(place)
@@ -170,7 +170,7 @@ def trainer_rate(trainer: Trainer, steps: int) -> float:
 
 
 def _clock(place: torch.device) -> float:
-    """Read the clock once the device has done what it was given."""
+    """Read the clock once the device has finished its queued work."""
     if place.type == "cuda":
         torch.cuda.synchronize(place)
     return time.perf_counter()
@@ -182,7 +182,7 @@ def _clock(place: torch.device) -> float:
 def compare(
     what: str, ours: Callable[[], float], plain: Callable[[], float], target: float | None, repetitions: int
 ) -> Row:
-    """Measure two sides in turns, after a turn each that does not count."""
+    """Measure two sides in turns; the first turn of each warms up and is not counted."""
     ours(), plain()
     pairs = [(ours(), plain()) for _ in range(repetitions)]
     mine, other = (median(side) for side in zip(*pairs, strict=True))
@@ -205,7 +205,7 @@ def tiny_rows(repetitions: int) -> Iterator[Row]:
 
 
 def digits_rows(repetitions: int) -> Iterator[Row]:
-    """Measure a network whose matrix products take the time."""
+    """Measure a network whose time goes into matrix products."""
     try:
         yield train_row("train digits 64-256-256-10, steps/s", DIGITS, 0.95, repetitions)
     except ImportError as error:
@@ -213,7 +213,7 @@ def digits_rows(repetitions: int) -> Iterator[Row]:
 
 
 def cuda_rows(repetitions: int) -> Iterator[Row]:
-    """Measure the same on CUDA, where there is such a device."""
+    """Measure the same on CUDA, where there is a device."""
     if "cuda" not in devices.available():
         return
     for name, spec in NETWORKS.items():
@@ -242,42 +242,42 @@ def _cuda_pair(name: str, spec: Spec, target: float, repetitions: int) -> Iterat
     yield one_by_one._replace(what=f"cuda {name}, graph / no graph, steps/s")
 
 
-def planner_rows(repetitions: int) -> Iterator[Row]:
-    """Measure how far off a clock of three sizes is for the seconds of a fourth."""
-    yield _foretold("cpu", FORETOLD, (64, 160, 512), 256, 0.3, repetitions)
+def forecast_rows(repetitions: int) -> Iterator[Row]:
+    """Measure how well timings of three sizes predict the seconds of a fourth."""
+    yield _forecast_row("cpu", FORECAST, (64, 160, 512), 256, 0.3, repetitions)
     if "cuda" in devices.available():
         for widths, fourth in CUDA_WIDTHS:
-            yield _foretold("cuda", FORETOLD_CUDA, widths, fourth, 0.15, repetitions)
+            yield _forecast_row("cuda", FORECAST_CUDA, widths, fourth, 0.15, repetitions)
 
 
-def _foretold(device: str, spec: Spec, widths: Iterable[int], fourth: int, target: float, repetitions: int) -> Row:
-    """Calibrate and train in turns; the median share by which the seconds foretold were off."""
+def _forecast_row(device: str, spec: Spec, widths: Iterable[int], fourth: int, target: float, repetitions: int) -> Row:
+    """Calibrate and train in turns; return the median relative error of the predicted seconds."""
     spec, off = spec.but(device=device), []
     for _ in range(repetitions):
-        clock, run = calibrate([spec.but(width=width) for width in widths]), train(spec.but(width=fourth))
-        off.append(abs(clock.seconds(run.spec) / run.seconds - 1))
-    what = f"{device} planner, width {fourth} from {', '.join(map(str, widths))}, off by"
+        model, run = calibrate([spec.but(width=width) for width in widths]), train(spec.but(width=fourth))
+        off.append(abs(model.seconds(run.spec) / run.seconds - 1))
+    what = f"{device} forecast, width {fourth} from {', '.join(map(str, widths))}, off by"
     return Row(what, median(off), target=target, at_most=True)
 
 
-GROUPS: tuple[Callable[[int], Iterable[Row]], ...] = (tiny_rows, digits_rows, cuda_rows, planner_rows)
+GROUPS: tuple[Callable[[int], Iterable[Row]], ...] = (tiny_rows, digits_rows, cuda_rows, forecast_rows)
 
 
 def machine() -> str:
-    """Say in one line what the numbers were measured on."""
+    """Return one line that describes the machine."""
     parts = [_processor(), f"{torch.get_num_threads()} threads", f"torch {torch.__version__}"]
     return ", ".join(parts + [words for name, words in devices.available().items() if name != "cpu"])
 
 
 def _processor() -> str:
-    """The processor's name; Linux keeps it in a file."""
+    """The processor's name; Linux has it in a file."""
     path = Path("/proc/cpuinfo")
     found = [line for line in path.read_text().splitlines() if line.startswith("model name")] if path.exists() else []
     return found[0].partition(":")[2].strip() if found else platform.processor() or platform.machine()
 
 
 def bench(*more: Callable[[int], Iterable[Row]], quick: bool = False) -> int:
-    """Measure everything and print the table; targets are reported, not enforced.
+    """Measure everything and print the table; a missed target is reported and changes no exit code.
 
     Args:
         more: Groups of rows to measure beside those of training.

@@ -159,7 +159,7 @@ RATES = {"sgd": 0.1, "momentum": 0.02, "rmsprop": 0.002, "adam": 0.01, "adamw": 
 PAIRS = [("moons", loss) for loss in LOSSES] + [("bumps", "mse"), ("bumps", "huber"), ("digits", "mse")]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", RATES)
 @pytest.mark.parametrize(("dataset", "loss"), PAIRS)
 def test_losses_are_those_of_a_plain_torch_loop(dataset, loss, optimizer):
     spec = SMALL.but(dataset=dataset, loss=loss, optimizer=optimizer, lr=RATES[optimizer], huber_delta=0.7, steps=100)
