@@ -10,7 +10,15 @@ ifneq ($(READY),yes)
 .PHONY: $(STAMP)
 endif
 
-.PHONY: help lab test evidence faults bench reset clean
+# Two workers, and one thread for each and for what they start: on two cores more would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+define CHECKED
+$(PY) -m ruff check .
+$(PY) -m ruff format --check .
+$(PY) -m mypy
+endef
+
+.PHONY: help lab check test evidence faults bench reset clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -21,10 +29,13 @@ lab: $(STAMP) ## open the playground in JupyterLab (the first time: set up, some
 	JUPYTER_CONFIG_PATH="$$PWD/.jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
 		$(PY) -m jupyterlab notebooks/01_playground.ipynb
 
-test: $(STAMP) ## check style and run every test
-	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
-	$(PY) -m pytest
+check: $(STAMP) ## check style, types and numbers: every test that starts no kernel, browser or process (2 minutes)
+	$(CHECKED)
+	$(PYTEST) -m "not slow"
+
+test: $(STAMP) ## check style and types and run every test (10 minutes)
+	$(CHECKED)
+	$(PYTEST)
 
 evidence: $(STAMP) ## run every notebook in full and print what it claims, what is expected and what was measured
 	$(PY) tests/evidence.py

@@ -1,5 +1,6 @@
-"""Fixtures that every test file may use: a real JupyterLab, a real browser, and what to do without one."""
+"""What every test file may use: a real JupyterLab, a real browser; and how two workers share the tests."""
 
+import json
 import os
 import shutil
 import socket
@@ -11,20 +12,47 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
+import nbformat
 import psutil
 import pytest
 import torch
+from executed import excerpt
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parent.parent
+# What starts kernels, browsers or other processes, the longest first, so that both workers end at the same time.
+SLOW = (
+    "test_notebooks.py::test_a_notebook_runs",
+    "test_notebooks.py::test_a_notebook_comes_to",
+    "lab/test_browser_explorers.py",
+    "lab/test_browser.py",
+    "reports/test_faults.py",
+    "reports/test_sweep.py",
+    "reports/test_report.py",
+    "core/test_sharded.py",
+    "core/test_checkpoints.py::test_a_training_killed",
+    "lab/test_lab_in_a_kernel.py",
+    "test_notebooks.py::test_losses_are_the_same",
+    "test_notebooks.py::test_errors_that",
+    "test_setup.py",
+    "bench/",
+)
+ALONE = ("test_notebooks.py", "lab/test_browser_explorers.py", "core/test_checkpoints.py")  # each test for itself
 
 
-def pytest_collection_modifyitems(items):
-    if torch.cuda.is_available():
-        return
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config, items):
     for item in items:
-        if "gpu" in item.keywords:
+        place = item.nodeid.removeprefix("tests/")
+        item.rank = next((k for k, start in enumerate(SLOW) if place.startswith(start)), len(SLOW))
+        if item.rank < len(SLOW):
+            item.add_marker(pytest.mark.slow)
+        if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+        if not place.startswith(ALONE):
+            item.add_marker(pytest.mark.xdist_group(place.split("::")[0]))  # its fixtures are made once
+    if hasattr(config, "workerinput"):  # one of several workers
+        items.sort(key=lambda item: item.rank)
 
 
 @pytest.fixture(scope="session")
@@ -45,12 +73,29 @@ class Jupyter(NamedTuple):
     token: str
     folder: Path
 
+    def excerpt(self, name, **choices):
+        """Put the labs and explorers of a notebook, with other parameters, in its place."""
+        nbformat.write(excerpt(ROOT / "notebooks" / name, **choices), self.folder / name)
+        return name
+
+    def request(self, path, method="GET"):
+        """Ask the server's own interface, and return its answer."""
+        headers = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(f"{self.url}/api/{path}", headers=headers, method=method)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.read()
+
+    def end_kernels(self):
+        """End the kernels of all notebooks that were opened."""
+        for session in json.loads(self.request("sessions")):
+            self.request(f"sessions/{session['id']}", "DELETE")
+
     def lab(self, notebook):
         """The address that opens one notebook, and nothing left over from an earlier page."""
         return f"{self.url}/lab/tree/{notebook}?reset&token={self.token}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def jupyter(tmp_path_factory):
     """JupyterLab from this interpreter over a copy of the notebooks, blind to the person's own settings."""
     home = tmp_path_factory.mktemp("jupyter")
@@ -93,11 +138,10 @@ def jupyter(tmp_path_factory):
 
 
 def _wait_until_ready(lab, server, log, seconds=90):
-    request = urllib.request.Request(f"{lab.url}/api/status", headers={"Authorization": f"token {lab.token}"})
     until = time.monotonic() + seconds
     while time.monotonic() < until and server.poll() is None:
         try:
-            urllib.request.urlopen(request, timeout=5).close()
+            lab.request("status")
             return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)

@@ -3,7 +3,9 @@
 import ast
 import json
 import os
+import re
 import subprocess
+import symtable
 import sys
 
 import nbformat
@@ -68,3 +70,35 @@ def longest(value):
     if isinstance(value, list):
         return max(map(longest, value), default=0)
     return len(value) if isinstance(value, str) else 0
+
+
+def excerpt(source, **choices):
+    """A copy of a notebook with its labs and explorers, the cells that these lean on, and other parameters alone."""
+    notebook = nbformat.read(source, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    shown = [cell for cell in cells if re.search(r"labkit\.explore\(|labkit\.Lab\(|\blab\.run\(", cell.source)]
+    (parameters,) = tagged(notebook, "parameters")
+    kept, before = [parameters, *shown], cells[: cells.index(shown[-1])]
+    while more := [cell for cell in before if cell not in kept and _bound(cell) & set().union(*map(_used, kept))]:
+        kept += more
+    chosen = nbformat.v4.new_code_cell("\n".join(f"{name} = {value!r}" for name, value in choices.items()))
+    below = [cell for cell in cells if cell in kept and cell is not parameters]
+    notebook.cells = [notebook.cells[0], parameters, chosen, *below]
+    return notebook
+
+
+def _bound(cell):
+    """The names that a cell gives a value."""
+    table = symtable.symtable(cell.source, "cell", "exec")
+    return {each.get_name() for each in table.get_symbols() if each.is_assigned() or each.is_imported()}
+
+
+def _used(cell):
+    """The names that a cell needs from those above it, also inside its functions."""
+    todo, found = [symtable.symtable(cell.source, "cell", "exec")], set()
+    while todo:
+        table = todo.pop()
+        todo += table.get_children()
+        found |= {each.get_name() for each in table.get_symbols() if each.is_referenced() and each.is_global()}
+    changed = [each.target for each in ast.walk(ast.parse(cell.source)) if isinstance(each, ast.AugAssign)]
+    return found - _bound(cell) | {each.id for each in changed if isinstance(each, ast.Name)}

@@ -4,7 +4,7 @@ import ast
 import hashlib
 import re
 import statistics
-from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import evidence
@@ -24,7 +24,9 @@ NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 SECTIONS = ["Guess first", "Try it", "Exercise", "Check yourself", "Summary", "References"]
 SPEC = Spec(samples=100, width=8, steps=300, device="cpu")
 
-each = pytest.mark.parametrize("name", NOTEBOOKS)
+# All tests of a notebook go to one worker: it is run once, and every test looks at that. The longest come first.
+grouped = {name: pytest.mark.xdist_group(name) for name in NOTEBOOKS}
+each = pytest.mark.parametrize("name", [pytest.param(name, marks=grouped[name]) for name in reversed(NOTEBOOKS)])
 
 
 def read(name):
@@ -103,13 +105,19 @@ def test_code_cells_are_short_and_hide_nothing(name):
 
 
 @each
+def test_no_cell_asserts(name):
+    trees = [ast.parse(cell.source) for cell in cells(name, "code")]
+    assert not any(isinstance(node, ast.Assert) for tree in trees for node in ast.walk(tree))
+
+
+@each
 def test_links_to_other_notebooks_lead_somewhere(name):
     for cell in cells(name, "markdown"):
         for target in re.findall(r"\]\((?!http)([^)#]+)", cell.source):
             assert (FOLDER / target).exists(), target
 
 
-# Reports: papermill, two at a time, and what it does not see
+# Reports: papermill, and what it does not see
 
 
 OTHER = {
@@ -146,23 +154,22 @@ OTHER = {
 COUNTED = ("01_playground", "05_loss_landscapes")  # whose results count the parameters of the spec as it was given
 
 
-@pytest.fixture(scope="module")
-def reports(tmp_path_factory):
-    """Every report of this file, being made two at a time: name → a future of it."""
+@pytest.fixture(scope="session")
+def report(tmp_path_factory):
+    """Run a notebook when the first test asks for it, and keep the report for the others."""
     folder = tmp_path_factory.mktemp("reports")
     table = load_iris()
     np.savetxt(folder / "iris.csv", np.column_stack([table.data, table.target]), delimiter=",")
-    pool = ThreadPoolExecutor(2)
-    sources = {name: FOLDER / f"{name}.ipynb" for name in reversed(NOTEBOOKS)}
-    jobs = {name: (source, apart(source, folder), FOLDER) for name, source in sources.items()}
-    jobs |= {name: (FOLDER / f"{source}.ipynb", choices, folder) for name, (source, choices) in OTHER.items()}
-    jobs["identical"] = (written(folder / "tiny.ipynb", IDENTICAL), {}, folder)
-    jobs["hidden"] = (written(folder / "broken.ipynb", HIDDEN), {}, folder)
-    yield {
-        name: pool.submit(Report, source, folder / f"{name} out.ipynb", choices, cwd)
-        for name, (source, choices, cwd) in jobs.items()
-    }
-    pool.shutdown(cancel_futures=True)
+
+    @cache
+    def made(name):
+        if name in OTHER:
+            (source, choices), cwd = OTHER[name], folder
+        else:
+            source, choices, cwd = name, apart(FOLDER / f"{name}.ipynb", folder), FOLDER
+        return Report(FOLDER / f"{source}.ipynb", folder / f"{name} out.ipynb", choices, cwd)
+
+    return made
 
 
 def written(path, sources):
@@ -174,16 +181,16 @@ def written(path, sources):
 
 
 @each
-def test_a_notebook_runs_top_to_bottom_and_hides_no_error(name, reports):
-    report = reports[name].result().check()
-    assert isinstance(report.results(), dict)
-    charts = [o for cell in report.notebook().cells for o in cell.get("outputs", []) if PLOTLY in o.get("data", {})]
+def test_a_notebook_runs_top_to_bottom_and_hides_no_error(name, report):
+    done = report(name).check()
+    assert isinstance(done.results(), dict)
+    charts = [o for cell in done.notebook().cells for o in cell.get("outputs", []) if PLOTLY in o.get("data", {})]
     assert charts and all(len(chart.data[PLOTLY]["data"]) > 1 for chart in charts)
 
 
 @each
-def test_a_notebook_comes_to_the_numbers_that_it_claims(name, reports):
-    claims = list(CLAIMS[name](reports[name].result().check().results(), False))
+def test_a_notebook_comes_to_the_numbers_that_it_claims(name, report):
+    claims = list(CLAIMS[name](report(name).check().results(), False))
     assert len(claims) >= 4
     assert [claim for claim in claims if not holds(*claim[1:])] == []
 
@@ -225,13 +232,12 @@ def test_evidence_says_which_claim_fails_and_ends_with_1(monkeypatch, capsys, tm
     assert evidence.main(["elsewhere"]) == 2
 
 
-@pytest.mark.parametrize("other", OTHER)
-def test_a_notebook_runs_with_other_parameters_and_from_another_folder(other, reports):
-    report = reports[other].result().check()
-    results = report.results()
+@pytest.mark.parametrize("other", [pytest.param(o, marks=[grouped[OTHER[o][0]]] * (o == "elsewhere")) for o in OTHER])
+def test_a_notebook_runs_with_other_parameters_and_from_another_folder(other, report):
+    results = report(other).check().results()
     assert results["diverged"] is None
     if other == "elsewhere":
-        assert results == reports[OTHER[other][0]].result().results()
+        assert results == report(OTHER[other][0]).results()
     if OTHER[other][0] in COUNTED:
         assert results["parameters"] == labkit.cost(Spec().but(**{"loss": "mse"} | OTHER[other][1])).parameters
 
@@ -247,8 +253,8 @@ IDENTICAL = [
 ]
 
 
-def test_losses_are_the_same_to_the_last_bit_live_by_train_and_under_papermill(reports):
-    report = reports["identical"].result().check()
+def test_losses_are_the_same_to_the_last_bit_live_by_train_and_under_papermill(tmp_path):
+    report = Report(written(tmp_path / "tiny.ipynb", IDENTICAL), tmp_path / "out.ipynb", {}, tmp_path).check()
     lab = labkit.Lab(SPEC)
     lab.screen.buttons["Train"].click()
     for run in (labkit.train(SPEC), lab.result()):
@@ -266,8 +272,8 @@ HIDDEN = [
 ]
 
 
-def test_errors_that_papermill_does_not_see_are_found(reports):
-    report = reports["hidden"].result()
+def test_errors_that_papermill_does_not_see_are_found(tmp_path):
+    report = Report(written(tmp_path / "broken.ipynb", HIDDEN), tmp_path / "out.ipynb", {}, tmp_path)
     assert report.done.returncode == 0
     in_thread, in_widget = report.hidden_errors()
     assert "ZeroDivisionError" in in_thread and "in a widget" in in_widget

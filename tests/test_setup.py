@@ -90,14 +90,16 @@ def make(tmp_path):
 
 def test_make_alone_lists_its_targets(make):
     listed = [line.split()[1] for line in make().lines]
-    assert listed == ["help", "lab", "test", "evidence", "faults", "bench", "reset", "clean"]
+    assert listed == ["help", "lab", "check", "test", "evidence", "faults", "bench", "reset", "clean"]
 
 
-def test_make_test_checks_style_and_runs_the_tests(make):
-    done = make("-n", "test")
+@pytest.mark.parametrize(("target", "which"), [("check", ' -m "not slow"'), ("test", "")])
+def test_make_checks_style_and_types_and_runs_the_tests(make, target, which):
+    done = make("-n", target)
     assert done.returncode == 0
-    tools = [line.split(" -m ")[1] for line in done.lines[-3:]]
-    assert tools == ["ruff check .", "ruff format --check .", "pytest"]
+    tools = [line.split("bin/python -m ")[1] for line in done.lines[-4:]]
+    assert tools[:3] == ["ruff check .", "ruff format --check .", "mypy"]
+    assert tools[3] == f"pytest -n 2 --dist loadgroup --no-loadscope-reorder{which}"
 
 
 @pytest.mark.parametrize("fault, words", [("old", "Python 3.9.2"), ("no-venv", "apt install python3-venv")])

@@ -71,9 +71,10 @@ AT_THE_END = """() => { const panel = document.querySelector('.jp-WindowedPanel-
     return panel.scrollTop + panel.clientHeight > panel.scrollHeight - 5; }"""
 
 
-def opened(page, jupyter, notebook):
-    lab = open_and_run_all(page, jupyter, notebook)
-    lab.until(lambda: lab.status().startswith("done"), 120)  # the notebook's own lab.run()
+def opened(page, jupyter, notebook, **choices):
+    """Open the labs and explorers of a notebook, run them, and come back when its own `lab.run()` is done."""
+    lab = open_and_run_all(page, jupyter, jupyter.excerpt(notebook, **choices))
+    lab.until(lambda: lab.status().startswith("done"), 120)
     page.wait_for_selector("text=Python 3 (ipykernel) | Idle", timeout=120_000)
     lab.button("Train").scroll_into_view_if_needed()
     return lab
@@ -153,7 +154,7 @@ def test_runs_are_pinned_compared_and_shared(small, page):
     lab.button("Pin").click()
     page.click(".lm-TabBar-tab:has-text('Compare')")
     page.wait_for_selector("text=B: optimizer momentum", timeout=20_000)
-    page.wait_for_selector(".jp-OutputArea .js-plotly-plot .scatterlayer .trace", timeout=20_000)
+    page.wait_for_selector(".js-plotly-plot:not(.labkit-figure) .scatterlayer .js-line", timeout=20_000)
     page.click(".lm-TabBar-tab:has-text('Share')")
     assert "optimizer='momentum'" in page.locator(".labkit-right textarea").input_value()
     assert page.locator(".labkit-right input[type=text]").first.input_value().startswith("lab1.")
@@ -241,7 +242,6 @@ class LandscapeScreen:
 
 
 def test_a_person_looks_at_the_ground_while_training_and_goes_back_in_time(small, page):
-    page.errors.clear()  # of outputs that an earlier test saved with the notebook: their widgets are gone
     lab, ground = small, LandscapeScreen(small)
     for label, word in (("path (PCA)", "path"), ("Hessian", "eigenvector"), ("random", "random")):
         page.locator(".labkit-right select").nth(1).select_option(label=label)
@@ -274,7 +274,6 @@ def test_a_person_looks_at_the_ground_while_training_and_goes_back_in_time(small
 
 
 def test_a_reloaded_page_shows_the_ground_again(small, page):
-    page.errors.clear()  # of outputs that an earlier test saved with the notebook: their widgets are gone
     lab, ground = small, LandscapeScreen(small)
     page.wait_for_timeout(1500)
     seen = ground.losses()

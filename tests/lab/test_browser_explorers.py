@@ -8,6 +8,13 @@ from test_browser import LandscapeScreen, open_and_run_all, opened
 pytestmark = pytest.mark.browser
 
 
+@pytest.fixture(autouse=True)
+def no_kernel_is_left(jupyter):
+    """Each test opens a notebook of its own: its kernel would only take memory from the next."""
+    yield
+    jupyter.end_kernels()
+
+
 class Explorer:
     """One explorer of an open notebook page, by its place among them."""
 
@@ -172,9 +179,9 @@ NOTHING_WAITS = """() => ![...document.querySelectorAll('.jp-InputPrompt')].some
     prompt => prompt.textContent.includes('*'))"""
 
 
-def explored(page, jupyter, notebook):
-    """Open a notebook that has explorers and no lab, and wait until all of it has run."""
-    lab = open_and_run_all(page, jupyter, notebook, ".labkit-explorer")
+def explored(page, jupyter, notebook, **choices):
+    """Open the explorers of a notebook that has no lab, and wait until all of it has run."""
+    lab = open_and_run_all(page, jupyter, jupyter.excerpt(notebook, **choices), ".labkit-explorer")
     page.wait_for_function(NOTHING_WAITS, timeout=300_000)  # between two cells the kernel counts as idle, too
     return lab
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from faults import RESULTS, command, written
+from faults import RESULTS, command, still_running, written
 from jupyter_core.paths import jupyter_runtime_dir
 
 import labkit
@@ -237,8 +237,8 @@ def ended(process, number, marker):
         time.sleep(0.05)
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
-    code = process.wait(30)
-    assert family and psutil.wait_procs(family, timeout=5)[1] == []
+    code = process.wait(300)
+    assert family and still_running(family) == []
     return code
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from faults import written
+from faults import kernels, still_running, written
 
 import labkit
 from labkit.cli import main
@@ -154,21 +154,16 @@ def test_a_sweep_that_is_told_to_end_writes_its_index(tmp_path):
 
 
 def test_a_script_that_is_told_to_end_in_a_sweep_says_so_in_its_exit_code(tmp_path):
-    path = written(tmp_path, "open('begun', 'w').close()\nimport time\ntime.sleep(60)")
+    path = written(tmp_path, "open('begun', 'w').close()\nimport time\ntime.sleep(600)")
     code = f"import labkit\nlabkit.sweep({str(path)!r}, {{'depth': [1]}}, out='out', workers=1)"
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    until, kernels = time.monotonic() + 60, []
-    while not kernels:
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.2)
-        family = psutil.Process(process.pid).children(recursive=True)
-        kernels = [each for each in family if "ipykernel" in " ".join(each.cmdline())]
+    family = with_a_kernel(process, process.pid)
     process.terminate()
-    assert process.wait(60) == 143
+    assert process.wait(300) == 143
     process.communicate()
-    assert psutil.wait_procs(family, timeout=5)[1] == []
+    assert still_running(family) == []
 
 
 def test_a_changed_table_is_run_anew(tmp_path, monkeypatch):
@@ -200,33 +195,39 @@ def test_where_the_disk_is_full_a_run_says_so_and_the_others_are_kept(tmp_path, 
     assert "was not written: No space left on device" in repr(done)
 
 
-def test_a_kernel_ends_with_the_sweep_that_asked_for_it_on_a_cluster_too(tmp_path):
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster with one worker of two threads."""
     from distributed import LocalCluster
 
-    path = written(tmp_path, "import time\ntime.sleep(60)")
-    words = [sys.executable, "-m", "labkit", "sweep", str(path), "-g", "depth", "1", "--out", str(tmp_path / "out")]
     with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None, silence_logs=40) as cluster:
-        words += ["--cluster", cluster.scheduler_address]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        until, kernels = time.monotonic() + 60, []
-        while not kernels:
-            assert process.poll() is None and time.monotonic() < until
-            time.sleep(0.2)
-            family = psutil.Process().children(recursive=True)
-            kernels = [each for each in family if "ipykernel" in " ".join(each.cmdline())]
-        process.kill()  # it can tell nobody
-        process.communicate()
-        assert psutil.wait_procs(kernels, timeout=20)[1] == []
+        yield cluster
 
 
-def test_a_worker_of_several_threads_runs_several_reports_at_once(tmp_path):
-    from distributed import LocalCluster
+def with_a_kernel(process, root):
+    """While one process runs, wait for a kernel among all that another, its root, has started; return all of that."""
+    until = time.monotonic() + 300
+    while not kernels(family := psutil.Process(root).children(recursive=True)):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.2)
+    return family
 
+
+def test_a_kernel_ends_with_the_sweep_that_asked_for_it_on_a_cluster_too(cluster, tmp_path):
+    path = written(tmp_path, "import time\ntime.sleep(600)")
+    words = [sys.executable, "-m", "labkit", "sweep", str(path), "-g", "depth", "1", "--out", str(tmp_path / "out")]
+    words += ["--cluster", cluster.scheduler_address]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    begun = kernels(with_a_kernel(process, cluster.workers[0].pid))
+    process.kill()  # it can tell nobody
+    process.communicate()
+    assert still_running(begun) == []
+
+
+def test_a_worker_of_several_threads_runs_several_reports_at_once(cluster, tmp_path):
     said = "{'here': __import__('os').getcwd(), 'threads': __import__('os').environ['OMP_NUM_THREADS']}"
     path = written(tmp_path, "import time\ntime.sleep(2)", results=said)
-    options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None, "silence_logs": 40}
-    with LocalCluster(**options) as cluster:
-        done = labkit.sweep(path, {"depth": [1, 2, 3, 4]}, out=tmp_path / "out", cluster=cluster.scheduler_address)
+    done = labkit.sweep(path, {"depth": [1, 2, 3, 4]}, out=tmp_path / "out", cluster=cluster.scheduler_address)
     assert [row.status for row in done.rows] == ["done"] * 4, done
     assert len({row.results["here"] for row in done.rows}) == 4
     assert {row.results["threads"] for row in done.rows} == {"1"}
@@ -277,15 +278,6 @@ def test_a_cluster_that_is_not_there_is_said(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sweep, "PATIENCE", 1)
     code = main(["sweep", str(written(tmp_path)), "-g", "depth", "1", "--cluster", "tcp://127.0.0.1:9"])
     assert code == 1 and "no Dask scheduler answers at 'tcp://127.0.0.1:9'" in capsys.readouterr().err
-
-
-def test_a_cluster_that_is_there_is_used(tmp_path):
-    from distributed import LocalCluster
-
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=40) as cluster:
-        address = cluster.scheduler_address
-        done = labkit.sweep(written(tmp_path), {"depth": [1, 2]}, out=tmp_path / "out", cluster=address)
-    assert [row.status for row in done.rows] == ["done", "done"]
 
 
 # The index
