@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import ipywidgets as widgets
 
 from labkit.plots import landscape_figure, learning_figure
+from labkit.plots.frames import apply
 
 BELOW = {"3-D": 10, "contours": 55}  # pixels under the picture, for the title of its axis
 CHOICES = {"random": "random", "path (PCA)": "path", "Hessian": "Hessian"}
@@ -120,8 +121,8 @@ class LandscapeTab:
             self._empty[kind] = empty
             return
         self._wait.value = ""
-        figure = learning_figure.apply(empty, self._drawn["frame"])
-        self.figure.show(figure.update_layout(height=learning_figure.HEIGHT, margin_b=BELOW[kind]))
+        figure = apply(empty, self._drawn["frame"])
+        self.figure.show(figure.update_layout(height=learning_figure.LEARNING_HEIGHT, margin_b=BELOW[kind]))
 
     def draw(self, plane: object, trail: object, zoom: int) -> None:
         """Draw a plane and the path on it.

@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 import anywidget
@@ -11,6 +10,8 @@ import numpy as np
 import traitlets
 
 from labkit.lab.landscape_tab import LandscapeTab
+from labkit.lab.live_figure import PLOTLY, STATIC, LiveFigure, packed
+from labkit.plots.frames import apply, merge
 
 BUTTONS = {  # label → what it does
     "Train": "train until the last step, or until you pause; after a finished run, a new one",
@@ -34,28 +35,6 @@ WATCH = 300
 SPEED_HELP = "how fast to train while you watch; the numbers are the same, and seconds count the computing alone"
 DISCRETE_HELP = "colour the map by the answer alone, not by how sure the network is"
 TABS = ("Learning", "Landscape", "Compare", "Share")
-STYLE = """<style>
-.labkit {container-type: inline-size}
-.labkit-controls {flex: 0 0 262px; padding-right: 14px}
-.labkit-controls .labkit-heading {color: var(--jp-ui-font-color1); font-size: 14px}
-.labkit-controls .widget-readout {min-width: 46px}
-.labkit-right {flex: 1 1 0; min-width: 0}
-@container (max-width: 860px) {
-  .labkit-main {flex-direction: column}
-  .labkit-right {flex: 0 0 auto; order: -1}
-  .labkit-controls {flex: 0 0 auto; flex-flow: row wrap; column-gap: 12px}
-  .labkit-controls > .widget-vbox {flex: 1 1 210px}
-}
-.labkit-right .jupyter-button {width: auto; min-width: 74px; flex: 0 0 auto}
-.labkit-row {flex-flow: row wrap; align-items: center}
-.labkit-row .widget-checkbox, .labkit-row .widget-dropdown {margin: 2px 12px 2px 6px}
-.labkit-line {font-variant-numeric: tabular-nums; line-height: 1.5}
-.labkit-state {font-weight: 600}
-.labkit-warning {color: #a33b00; font-weight: 600; white-space: normal}
-.labkit-table {border-collapse: collapse}
-.labkit-table td, .labkit-table th {padding: 2px 14px 2px 0; text-align: right}
-.labkit-table td:first-child, .labkit-table th:first-child {text-align: left}
-</style>"""
 
 
 class Ready(anywidget.AnyWidget):
@@ -65,33 +44,13 @@ class Ready(anywidget.AnyWidget):
     momentum would turn the cell into Markdown and the lab would be gone.
     """
 
-    _esm = """export default { render({ model, el }) {
-      const suppress = event => {
-        if (!el.closest(".labkit")?.contains(event.target)) return;
-        const plain = !(event.ctrlKey || event.metaKey || event.altKey);
-        event.target.toggleAttribute("data-lm-suppress-shortcuts", plain);
-      };
-      window.addEventListener("keydown", suppress, true);  // before JupyterLab, which listens on the document
-      model.send("ready");
-      return () => window.removeEventListener("keydown", suppress, true);
-    } }"""
+    _esm, _css = STATIC / "ready.js", STATIC / "lab.css"
 
 
 class Copy(anywidget.AnyWidget):
     """A button that copies `text` to the clipboard."""
 
-    _esm = """export default { render({ model, el }) {
-      const button = document.createElement("button");
-      button.className = "jupyter-button lm-Widget";
-      button.textContent = "Copy";
-      button.title = "copy to the clipboard";
-      button.onclick = async () => {
-        await navigator.clipboard.writeText(model.get("text"));
-        button.textContent = "Copied";
-        setTimeout(() => { button.textContent = "Copy"; }, 1500);
-      };
-      el.appendChild(button);
-    } }"""
+    _esm = STATIC / "copy.js"
     text = traitlets.Unicode().tag(sync=True)
 
 
@@ -158,7 +117,7 @@ class Screen:
         right.add_class("labkit-right")
         main = widgets.HBox([self.controls, right])
         main.add_class("labkit-main")
-        self.view = widgets.VBox([widgets.HTML(STYLE), main, self.ready])
+        self.view = widgets.VBox([main, self.ready])
         self.view.add_class("labkit")
 
     def _make_options(self) -> None:
@@ -220,8 +179,6 @@ class Screen:
     def show_figure(self) -> None:
         """Make the live figure, once somebody is looking."""
         if self.figure is None:
-            from labkit.lab.live_figure import LiveFigure  # brings plotly, which is of no use while nobody is looking
-
             waiting, self.figure = self._charts.children, LiveFigure(lambda: self.ask("view"))
             self._charts.children = [self.figure]
             _close(*waiting)
@@ -230,14 +187,14 @@ class Screen:
         """Send the figure as it is now, for a front end that just came."""
         from labkit.plots import learning_figure
 
-        self.figure.show(learning_figure.apply(learning_figure.blank(), self._drawn))
+        self.figure.show(apply(learning_figure.blank(), self._drawn))
 
     def draw(self, *frames: dict) -> None:
         """Write frames into the live figure, as one message."""
         frame: dict = {"traces": {}, "layout": {}}
         for part in frames:
-            _merge(frame, part)
-        _merge(self._drawn, frame)
+            merge(frame, part)
+        merge(self._drawn, frame)
         self.figure.draw(frame)
 
     def close(self) -> None:
@@ -249,7 +206,6 @@ class Screen:
         if not pins:
             self._table.value, self._compare.outputs = NO_PINS, ()
             return
-        from labkit.lab.live_figure import PLOTLY, packed
         from labkit.plots import charts
 
         figure = packed(charts.compare(pins, log=self.log.value).to_plotly_json())
@@ -278,15 +234,6 @@ def _close(*queue: widgets.Widget) -> None:
 
 WAIT = "<i>The charts are on their way. While other cells of the notebook run, they wait for those.</i>"
 NO_PINS = "Pin up to six runs with the button <b>Pin</b> above; they are compared here, against steps and seconds."
-
-
-def _merge(into: dict, part: dict) -> None:
-    """Write nested values of `part` over those of `into`."""
-    for key, value in part.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = deepcopy(value) if isinstance(value, dict) else value
 
 
 def status_line(view: View) -> str:

@@ -1,7 +1,7 @@
-"""The lab's figure and its frames: what stays, what moves, as plain values. It knows no torch and no widgets.
+"""The lab's figure of a run, loss, score and predictions, and its frames: what stays and what moves.
 
-The live lab and a report draw the same figure: `frame`s say what changes, `apply` writes them into a plotly
-figure, and `labkit.lab.live_figure` sends them to a browser.
+The live lab and a report draw the same figure: `frames.apply` writes frames into a plotly figure, and
+`labkit.lab.live_figure` sends them to a browser.
 """
 
 from collections.abc import Sequence
@@ -13,24 +13,28 @@ from plotly.subplots import make_subplots
 from labkit.plots.theme import (
     BAR,
     BLUE,
+    CLEAR,
     COUNTS,
     MAP,
     ORANGE,
+    OUTLINE,
     STRONG,
     TEST,
     TRAIN,
+    WHITE,
     as_float32,
     base,
     loss_axis,
 )
 
 EMPTY = {"text": "press Train", "x": 0.5, "y": 0.5, "xref": "x domain", "yref": "y domain", "showarrow": False}
-HEIGHT = 470  # pixels
+LEARNING_HEIGHT = 470  # pixels
 CURVE_POINTS = 400  # a curve has at most this many
 
 AGAINST = {"steps": "step", "seconds": "seconds of training"}
 MARKER = ("color", "colorscale", "cmin", "cmax", "line", "opacity", "showscale", "size", "symbol")  # what pictures set
-LOSS, TEST_LOSS, SCORE, HEAT, LINE, *POINTS = range(9)  # the traces of `blank`, in order
+TRAIN_LOSS, TEST_LOSS, SCORE, HEAT, LINE = "train loss", "test loss", "score", "heat", "line"  # traces of `blank`,
+POINTS = ("train 0", "test 0", "train 1", "test 1")  # and its points: of either part, of class 0 or 1
 
 
 class Thinned:
@@ -72,7 +76,7 @@ class Thinned:
 
 
 def blank() -> go.Figure:
-    """Return the lab's figure with nothing on it: loss and score on the left, what the network says on the right."""
+    """Return the lab's figure with nothing on it: loss and score on the left, predictions on the right."""
     figure = make_subplots(
         rows=2,
         cols=2,
@@ -83,17 +87,20 @@ def blank() -> go.Figure:
         vertical_spacing=0.16,
     )
     line = {"mode": "lines", "x": [], "y": []}
-    figure.add_scatter(**line, name="train", line={"color": TRAIN, "width": 1.5}, row=1, col=1)
-    figure.add_scatter(**line, name="test", line={"color": TEST, "width": 2.5, "dash": "dot"}, row=1, col=1)
-    figure.add_scatter(**line, name="score", line={"color": TEST, "width": 2}, showlegend=False, row=2, col=1)
-    figure.add_heatmap(hoverinfo="skip", visible=False, row=1, col=2)
-    figure.add_scatter(**line, name="network", line={"color": TEST, "width": 2.5}, visible=False, row=1, col=2)
-    for _ in POINTS:
-        figure.add_scatter(mode="markers", x=[], y=[], visible=False, legend="legend2", row=1, col=2)
-    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "bgcolor": "rgba(0,0,0,0)", "entrywidth": 0}
+    figure.add_scatter(**line, uid=TRAIN_LOSS, name="train", line={"color": TRAIN, "width": 1.5}, row=1, col=1)
+    dotted = {"color": TEST, "width": 2.5, "dash": "dot"}
+    figure.add_scatter(**line, uid=TEST_LOSS, name="test", line=dotted, row=1, col=1)
+    solid = {"color": TEST, "width": 2}
+    figure.add_scatter(**line, uid=SCORE, name="score", line=solid, showlegend=False, row=2, col=1)
+    right = {"visible": False, "row": 1, "col": 2}
+    figure.add_heatmap(uid=HEAT, hoverinfo="skip", **right)
+    figure.add_scatter(**line, uid=LINE, name="network", line={"color": TEST, "width": 2.5}, **right)
+    for name in POINTS:
+        figure.add_scatter(uid=name, mode="markers", x=[], y=[], legend="legend2", **right)
+    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "bgcolor": CLEAR, "entrywidth": 0}
     figure.update_layout(
         **base(),
-        height=HEIGHT,
+        height=LEARNING_HEIGHT,
         legend={**legend, "x": 0},
         legend2={**legend, "x": 1, "xanchor": "right", "font": {"size": 12}},
         yaxis_title="loss",
@@ -101,15 +108,6 @@ def blank() -> go.Figure:
     )
     figure.update_xaxes(title_font_size=13, ticklabelstandoff=4)  # off the other axis's lowest tick
     figure.update_yaxes(title_font_size=13, title_standoff=4)
-    return figure
-
-
-def apply(figure: go.Figure, frame: dict) -> go.Figure:
-    """Write a frame into a figure, in one update, and return the figure."""
-    with figure.batch_update():
-        for trace, values in frame["traces"].items():
-            figure.data[trace].update(values)
-        figure.update_layout(frame.get("layout", {}))
     return figure
 
 
@@ -130,16 +128,16 @@ def histories(
     """
     unit = np.float32(seconds_per_step or 1)
     test_x = np.asarray(test[0], dtype=np.float32) * unit
-    curves = [(train[0] * unit, train[1]), (test_x, test[1]), (test_x, score)]
-    traces = {k: {"x": as_float32(x), "y": as_float32(y)} for k, (x, y) in enumerate(curves)}
+    curves = {TRAIN_LOSS: (train[0] * unit, train[1]), TEST_LOSS: (test_x, test[1]), SCORE: (test_x, score)}
+    traces = {name: {"x": as_float32(x), "y": as_float32(y)} for name, (x, y) in curves.items()}
     return {"traces": traces, "layout": {"annotations": [] if len(train[0]) else [EMPTY]}}
 
 
 def prediction_update(picture: object, discrete: bool = False) -> dict:
-    """Return the frame of the moving part of what the network says, a `labkit.core.predictions.Picture`.
+    """Return the frame of the moving part of predictions.
 
     Args:
-        picture: What it says.
+        picture: A `labkit.core.predictions.Picture`.
         discrete: Colour a map by the answer's sign alone.
     """
     if picture.kind == "map":
@@ -156,12 +154,12 @@ def static_layout(picture: object, points: object, score_name: str, log: bool, a
     """Return the frame of everything that stays while a network learns: axes, data points, colours.
 
     Args:
-        picture: What the network says.
+        picture: The predictions.
         points: The data.
         score_name: What the score is.
         log: Draw losses by powers of ten.
         against: A key of `AGAINST`.
-        zoom: A person's zoom is kept from frame to frame until this changes.
+        zoom: The zoom is kept from frame to frame until this changes.
     """
     off = {"visible": False, "showlegend": False} | dict.fromkeys(("name", "legendrank", "legendgroup"))
     traces = {trace: off for trace in (HEAT, LINE, *POINTS)}
@@ -241,7 +239,7 @@ def _map_points(picture: object, points: object) -> dict:
             marker = {"color": as_float32(points.value[chosen]), "symbol": "diamond" if test else "circle"}
             marker |= {"colorscale": STRONG, "cmin": picture.centre - picture.reach}
             marker["cmax"] = picture.centre + picture.reach
-        outline = {"width": 0.7, "color": "white" if picture.classes else "#555555"}
+        outline = {"width": 0.7, "color": WHITE if picture.classes else OUTLINE}
         if test and picture.classes:
             outline = {"width": 1.6, "color": marker["color"]}
         marker |= {"size": 6, "line": outline, "showscale": False}

@@ -11,7 +11,6 @@ from labkit.core.spec import Spec
 from labkit.lab import session
 from labkit.lab.background import POINTS, LandscapeWorker
 from labkit.lab.view import TABS
-from labkit.plots import landscape_figure
 
 SPEC = Spec(samples=100, width=8, depth=2, batch_size=16, steps=300)
 
@@ -169,9 +168,9 @@ def test_map_or_relief_and_the_scale_change_the_drawing_and_nothing_is_computed_
     lab.screen.lookout.kind.value = "3-D"
     until(lambda: drawn(lab)["kind"] == "3-D")
     lab.screen.lookout.log.value = False
-    until(lambda: "log" not in drawn(lab)["frame"]["traces"][landscape_figure.GROUND]["colorbar"]["title"]["text"])
+    until(lambda: "log" not in drawn(lab)["frame"]["traces"]["surface"]["colorbar"]["title"]["text"])
     assert lab._renderer._sight.plane is plane
-    np.testing.assert_allclose(drawn(lab)["frame"]["traces"][landscape_figure.GROUND]["z"], plane.loss, rtol=1e-6)
+    np.testing.assert_allclose(drawn(lab)["frame"]["traces"]["surface"]["z"], plane.loss, rtol=1e-6)
 
 
 def test_a_new_seed_draws_other_directions(lab):
@@ -207,8 +206,8 @@ def test_a_front_end_that_comes_back_gets_the_whole_picture(lab, monkeypatch):
     monkeypatch.setattr(type(lab.screen.lookout.figure), "send", lambda figure, message: sent.append(message))
     lab.screen.ask("ground")
     until(lambda: sent)
-    assert sent[0]["figure"]["data"][landscape_figure.GROUND]["type"] == "contour"
-    assert len(sent[0]["figure"]["data"][landscape_figure.GROUND]["z"]["bdata"]) > 4 * POINTS**2
+    assert sent[0]["figure"]["data"][0]["type"] == "contour"
+    assert len(sent[0]["figure"]["data"][0]["z"]["bdata"]) > 4 * POINTS**2
 
 
 def test_looking_takes_at_most_its_share_of_the_time(lab):
