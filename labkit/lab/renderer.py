@@ -35,7 +35,7 @@ class Renderer:
         self._next_sentence = 0.0
 
     def attach(self) -> None:
-        """Make the figures, if they are not there yet, for somebody who looks."""
+        """Make the figures at the first call, and draw all again: a front end came."""
         self.screen.show_figure()
         self.screen.landscape.show_figure()
         self.redraw()

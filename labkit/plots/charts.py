@@ -192,7 +192,7 @@ def side_by_side(planes: dict[str, object], *, value: str = "loss", log: bool = 
         apply(one, landscape_figure.frame("contours", plane, value=value, shared=shared))
         one.data[places(one)[landscape_figure.SURFACE]].showscale = k == 0
         for trace in one.data:
-            trace.uid = f"{trace.uid} {k}"
+            trace.uid = f"{trace.uid}_{k}"
             trace.legendgroup, trace.showlegend = trace.name, bool(trace.showlegend) and trace.name not in listed
             listed |= {trace.name} if trace.showlegend else set()
             figure.add_trace(trace, **place)

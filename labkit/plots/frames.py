@@ -1,6 +1,7 @@
 """Frames: small updates of a figure that stays. They name their traces, and here names become places.
 
-A frame is {"traces": {uid of a trace: {…}}, "layout": {…}}, plain values and arrays; None takes a value away.
+A frame is {"traces": {uid of a trace: {…}}, "layout": {…}}, plain values and arrays; None takes a value away. A uid is
+letters, digits and underscores: plotly.js writes it into CSS selectors.
 """
 
 from copy import deepcopy

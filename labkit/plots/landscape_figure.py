@@ -32,7 +32,7 @@ LANDSCAPE_HEIGHT = 560  # pixels
 WRAP = 102  # letters to a line of a caption: what a chart 700 pixels wide has room for
 LINE_HEIGHT = 17  # pixels of a caption's line
 LEVELS, PATH_POINTS = 16, 100  # contours; what a path is drawn with at most
-SURFACE, MASK, CENTRE, PATH, UNDER_PATH = "surface", "mask", "centre", "path {}", "under path {}"  # traces of `blank`
+SURFACE, MASK, CENTRE, PATH, UNDER_PATH = "surface", "mask", "centre", "path_{}", "under_path_{}"  # traces of `blank`
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 AXES = {"u": "along u", "v": "along v"}
 UNITS = dict.fromkeys("uv", "the direction as it was given: 1 = once its own length")

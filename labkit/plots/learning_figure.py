@@ -33,8 +33,8 @@ CURVE_POINTS = 400  # a curve has at most this many
 
 AGAINST = {"steps": "step", "seconds": "seconds of training"}
 MARKER = ("color", "colorscale", "cmin", "cmax", "line", "opacity", "showscale", "size", "symbol")  # what pictures set
-TRAIN_LOSS, TEST_LOSS, SCORE, HEAT, LINE = "train loss", "test loss", "score", "heat", "line"  # traces of `blank`,
-POINTS = ("train 0", "test 0", "train 1", "test 1")  # and its points: of either part, of class 0 or 1
+TRAIN_LOSS, TEST_LOSS, SCORE, HEAT, LINE = "train_loss", "test_loss", "score", "heat", "line"  # traces of `blank`,
+POINTS = ("train_0", "test_0", "train_1", "test_1")  # and its points: of either part, of class 0 or 1
 
 
 class Thinned:

@@ -102,7 +102,7 @@ def test_the_curves_are_up_to_date_when_their_tab_is_opened_again(lab):
     settled(lab)
     turn(lab, "learning")
     until(lambda: lab.worker.settled)
-    x = lab.screen._drawn["traces"]["train loss"]["x"]
+    x = lab.screen._drawn["traces"]["train_loss"]["x"]
     assert x[-1] > 0.95 * SPEC.steps
 
 

@@ -1,14 +1,17 @@
 """Charts: thinned histories against plain means; named axes and legends, never colour alone; one sentence in words."""
 
 import json
+import re
+from functools import partial
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import labkit
 from labkit.core import predictions
 from labkit.core.spec import Spec
-from labkit.plots import charts, learning_figure, theme
+from labkit.plots import charts, frames, landscape_figure, learning_figure, theme
 
 QUICK = Spec(samples=80, width=6, depth=1, batch_size=16, steps=40)
 SPECS = {
@@ -34,6 +37,31 @@ def trace(figure, uid):
 
 def numbers(value):
     return np.asarray(value, dtype=float)
+
+
+@pytest.mark.parametrize(
+    "figure", [learning_figure.blank, *(partial(landscape_figure.blank, kind, 2) for kind in landscape_figure.KINDS)]
+)
+def test_every_trace_has_a_name_of_its_own_that_css_can_select_and_other_names_are_refused(figure):
+    names = list(frames.places(figure()))
+    assert len(names) == len(figure().data) and all(re.fullmatch("[a-z][a-z0-9_]*", name) for name in names)
+    with pytest.raises(KeyError, match="somewhere"):
+        frames.apply(figure(), {"traces": {"somewhere": {"visible": True}}})
+
+
+def test_every_colour_of_the_charts_and_of_the_lab_stands_in_the_theme_or_comes_from_jupyterlab():
+    files = [*(ROOT / "labkit" / "plots").glob("*.py"), *(ROOT / "labkit" / "lab").rglob("*.*")]
+    literal = re.compile(r"#[0-9a-fA-F]{3,8}\b|rgba?\(|hsl\(")
+    coloured = {path.name for path in files if path.suffix != ".pyc" and literal.search(path.read_text())}
+    assert len(files) > 20 and coloured == {"theme.py"}
+
+
+def test_a_blank_chart_has_named_axes_and_its_legend_off_the_data():
+    figure = theme.chart("width", "test loss")
+    layout = figure.layout
+    assert (layout.xaxis.title.text, layout.yaxis.title.text, layout.height) == ("width", "test loss", 360)
+    assert layout.legend.y > 1 and layout.xaxis.title.font.size == 13
+    assert theme.chart("a", "b", figure, height=200) is figure and figure.layout.height == 200
 
 
 # Thinned histories
@@ -136,7 +164,7 @@ def test_two_classes_differ_in_colour_and_shape_and_test_points_are_hollow(runs)
 def test_a_dot_of_a_regression_has_the_colour_that_the_map_has_there_for_its_target(runs):
     figure = charts.learning(runs["map of values"])
     picture = runs["map of values"].picture()
-    train, test = trace(figure, "train 0"), trace(figure, "test 0")
+    train, test = trace(figure, "train_0"), trace(figure, "test_0")
     for dots in (train, test):
         assert dots.marker.cmin == pytest.approx(picture.centre - picture.reach)
         assert dots.marker.cmax == pytest.approx(picture.centre + picture.reach)

@@ -275,7 +275,7 @@ def test_a_kind_that_is_not_known_is_refused():
 
 
 def path_of(figure, k=0):
-    return trace(figure, f"under path {k}"), trace(figure, f"path {k}")
+    return trace(figure, f"under_path_{k}"), trace(figure, f"path_{k}")
 
 
 def test_in_3_d_a_path_lies_at_its_true_loss_and_lines_drop_to_what_the_ground_shows():
