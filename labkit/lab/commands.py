@@ -45,7 +45,7 @@ class Commands:
             return self._asked
 
     def take(self, rest: Callable[[], float | None]) -> list[tuple]:
-        """Return the commands that wait; without any, first wait for `rest()` seconds, or until one comes if that is None."""
+        """Return the commands that wait; without any, wait `rest()` seconds for one, or, if that is None, for good."""
         with self._bell:
             if not self._waiting and not self.closed:
                 self._bell.wait(rest())

@@ -78,9 +78,13 @@ class Pacer:
         """Return whether a picture may be drawn."""
         return now >= self._next_frame
 
-    def draw_at_once(self) -> None:
-        """Let the next picture wait for nothing: it is the last one, or somebody opened another tab."""
+    def hurry(self) -> None:
+        """Let the next picture wait for nothing."""
         self._next_frame = 0.0
+
+    def hurry_landscape(self) -> None:
+        """Let the next picture of the landscape wait for nothing."""
+        self._next_landscape = 0.0
 
     def drew(self, began: float, now: float) -> None:
         """Note how long a picture took, which says when the next one may come."""
@@ -95,10 +99,6 @@ class Pacer:
         return 0.0 if self.due(now, step) >= 1 else min(CHUNK_SECONDS / 3, CHUNK_SECONDS if frame is None else frame)
 
     # The landscape
-
-    def landscape_at_once(self) -> None:
-        """Let the next picture of the landscape wait for nothing: somebody asked for another one."""
-        self._next_landscape = 0.0
 
     def landscape_due(self, now: float, step: int, *, begun: bool) -> bool:
         """Return whether a running training leaves time for the landscape."""

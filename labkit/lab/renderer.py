@@ -4,7 +4,7 @@ import math
 import time
 
 from labkit.core.predictions import for_plot, points_of
-from labkit.core.runs import Run, score_name
+from labkit.core.runs import score_name
 from labkit.core.trainer import Trainer
 from labkit.lab.background import LandscapeView
 from labkit.lab.view import Screen
@@ -19,7 +19,7 @@ class Renderer:
     """Draws one run after another on one screen."""
 
     def __init__(self, screen: Screen) -> None:
-        self.screen = screen
+        self.screen, self.move, self.show_pins = screen, screen.controls.move, screen.show_pins
         self._layouts = 0  # drawn so far; a zoom is kept within each
         self.begin()
 
@@ -44,18 +44,10 @@ class Renderer:
         """Send all of a figure, "learning" or "landscape", to a page that asks for it."""
         {"learning": self.screen, "landscape": self.screen.landscape}[figure].send_figure()
 
-    def move(self, values: dict[str, object]) -> None:
-        """Move controls to what was changed otherwise."""
-        self.screen.controls.move(values)
-
     def show(self, status: Status) -> None:
         """Show what stands now."""
         self.screen.show(status)
         self.screen.landscape.places(status.kept, status.step)
-
-    def show_pins(self, pins: list[Run]) -> None:
-        """Show the pinned runs."""
-        self.screen.show_pins(pins)
 
     def draw(self, trainer: Trainer, *, at_rest: bool) -> None:
         """Draw what a trainer has come to, and say it if that is due; at rest it always is."""

@@ -157,7 +157,7 @@ class Worker:
             self.warning = self._trouble()
             self.run = run_of(self.trainer)
             self.state = "stopped" if self.warning else "done"
-            self.pacer.draw_at_once()
+            self.pacer.hurry()
 
     def _trouble(self) -> str:
         """Say what is wrong with this run, if anything is."""
@@ -305,7 +305,7 @@ class Worker:
     def _turn(self, tab: str) -> None:
         """Another tab was opened: what it shows was not drawn meanwhile."""
         self._tab = tab
-        self.pacer.draw_at_once()
+        self.pacer.hurry()
         if self._watched and not self._landscape.blank(not self._running):
             self.output.draw_landscape()
 
@@ -319,7 +319,7 @@ class Worker:
         self.options = replace(self.options, **options)
         if self.options.at is not None and self.options.at >= len(self._landscape.steps):
             self.options = replace(self.options, at=None)  # a place of a run that is over
-        self.pacer.landscape_at_once()
+        self.pacer.hurry_landscape()
         if not self._landscape.look(self.options) and self._watched:
             self.output.draw_landscape()
 

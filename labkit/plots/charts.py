@@ -6,32 +6,11 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from labkit.plots import landscape_figure
+from labkit.plots import landscape_figure, learning_figure, theme
 from labkit.plots.frames import apply, places
 from labkit.plots.landscape_figure import caption, number
-from labkit.plots.learning_figure import (
-    AGAINST,
-    LEARNING_HEIGHT,
-    Thinned,
-    blank,
-    histories,
-    prediction_update,
-    static_layout,
-)
-from labkit.plots.theme import (
-    ABOVE,
-    BLUE,
-    DASHES,
-    ORANGE,
-    RUN_STYLES,
-    RUNS,
-    TEST,
-    TRAIN,
-    as_float32,
-    base,
-    chart,
-    loss_axis,
-)
+from labkit.plots.learning_figure import Thinned
+from labkit.plots.theme import RUN_STYLES, TEST, TRAIN, as_float32, base, chart, loss_axis
 
 SLIDER = 100  # pixels of a time slider
 
@@ -42,9 +21,11 @@ def learning(run: object, *, log: bool = True, against: str = "steps") -> go.Fig
     thinned.add(run.loss)
     picture = run.picture()
     pace = run.seconds / max(1, run.steps) if against == "seconds" else 0.0
-    curves = histories(thinned.curve(), (run.test_step, run.test_loss), run.score, seconds_per_step=pace)
-    layout = static_layout(picture, run.points(), run.score_name, log, against)
-    return apply(blank(), layout, prediction_update(picture), curves)
+    curves = learning_figure.histories(
+        thinned.curve(), (run.test_step, run.test_loss), run.score, seconds_per_step=pace
+    )
+    layout = learning_figure.static_layout(picture, run.points(), run.score_name, log, against)
+    return apply(learning_figure.blank(), layout, learning_figure.prediction_update(picture), curves)
 
 
 def compare(runs: dict[str, object], *, log: bool = True) -> go.Figure:
@@ -52,19 +33,18 @@ def compare(runs: dict[str, object], *, log: bool = True) -> go.Figure:
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.08)
     for k, (name, run) in enumerate(runs.items()):
         steps, loss = comparable(run)
-        line = {"color": RUNS[k % len(RUNS)], "dash": DASHES[k % len(DASHES)], "width": 2}
+        colour, dash, _ = RUN_STYLES[k % len(RUN_STYLES)]
+        line = {"color": colour, "dash": dash, "width": 2}
         pace = run.seconds / max(1, run.steps)
         for column, x in ((1, steps), (2, steps * pace)):
-            figure.add_scatter(
-                x=as_float32(x), y=loss, mode="lines", name=name, line=line, showlegend=column == 1, row=1, col=column
-            )
+            place = {"row": 1, "col": column, "showlegend": column == 1}
+            figure.add_scatter(x=as_float32(x), y=loss, mode="lines", name=name, line=line, **place)
     tested = [bool(np.isfinite(run.test_loss).any()) for run in runs.values()]
     what = "test loss" if all(tested) else "test or training loss" if any(tested) else "training loss"
-    figure.update_layout(**base(), height=LEARNING_HEIGHT - 90, legend=ABOVE)
-    figure.update_layout(xaxis_title="step", xaxis2_title=AGAINST["seconds"], yaxis_title=what)  # first: it drops fonts
-    figure.update_yaxes(title_font_size=13, **loss_axis(log))
-    figure.update_xaxes(title_font_size=13)
-    return figure
+    figure.update_layout(**base(), height=learning_figure.LEARNING_HEIGHT - 90, legend=theme.ABOVE)
+    seconds = learning_figure.AGAINST["seconds"]
+    figure.update_layout(xaxis_title="step", xaxis2_title=seconds, yaxis_title=what)  # first: it drops fonts
+    return figure.update_yaxes(title_font_size=13, **loss_axis(log)).update_xaxes(title_font_size=13)
 
 
 def by_choice(name: str, options: Sequence, scores: np.ndarray, score_name: str) -> go.Figure:
@@ -235,14 +215,10 @@ def line(lines: dict[str, object], *, value: str = "loss", log: bool = True) -> 
         part, dash, colour = both[key]
         own, _, symbol = RUN_STYLES[list(lines).index(name) % len(RUN_STYLES)]
         y = scale.heights(values)
-        look = {
-            "line": {"color": colour if len(lines) == 1 else own, "dash": dash, "width": 2},
-            "marker_symbol": symbol,
-        }
+        line = {"color": colour if len(lines) == 1 else own, "dash": dash, "width": 2}
+        look = {"mode": "lines+markers", "line": line, "marker_symbol": symbol, "name": f"{name}, {part}"}
         hover = f"{key} %{{customdata:.4g}} at %{{x:.3g}}<extra>{name}</extra>"
-        figure.add_scatter(
-            x=way.t, y=y, customdata=values, name=f"{name}, {part}", mode="lines+markers", hovertemplate=hover, **look
-        )
+        figure.add_scatter(x=way.t, y=y, customdata=values, hovertemplate=hover, **look)
     figure.update_yaxes(title_text=scale.title(value), **scale.ticks())
     figure.update_xaxes(title_text="on the way from the first network (0) to the second (1)")
     ways = " ".join(_way(name, way.values[value], value, way.facts.get("length")) for name, way in lines.items())
@@ -295,8 +271,8 @@ def spectrum(largest: np.ndarray, smallest: Sequence = ()) -> go.Figure:
     values = np.concatenate([np.sort(largest)[::-1], np.sort(smallest)[::-1]])
     ranks = [str(k + 1) for k in range(len(largest))] + [f"−{k}" for k in range(len(smallest), 0, -1)]
     figure = go.Figure(layout=base() | {"bargap": 0.5})
-    signs = (("above 0: the loss rises to both sides", ORANGE, "", values >= 0),)
-    signs += (("below 0: the loss falls to both sides", BLUE, "/", values < 0),)
+    signs = (("above 0: the loss rises to both sides", theme.ORANGE, "", values >= 0),)
+    signs += (("below 0: the loss falls to both sides", theme.BLUE, "/", values < 0),)
     for name, colour, pattern, chosen in signs:
         bars = {"color": colour, "pattern": {"shape": pattern}}
         if chosen.any():
@@ -319,7 +295,8 @@ def sharpness(steps: np.ndarray, values: np.ndarray, lr: float | np.ndarray) -> 
     """
     edge = np.broadcast_to(2 / np.asarray(lr, dtype=float), len(steps))
     figure = go.Figure(layout=base())
-    figure.add_scatter(x=steps, y=edge, name="2 / learning rate", line={"color": ORANGE, "dash": "dash", "width": 2})
+    dashed = {"color": theme.ORANGE, "dash": "dash", "width": 2}
+    figure.add_scatter(x=steps, y=edge, name="2 / learning rate", line=dashed)
     figure.add_scatter(x=steps, y=values, name="sharpness", mode="lines+markers", line={"color": TRAIN, "width": 2})
     figure.update_xaxes(title_text="step")
     figure.update_yaxes(title_text="sharpness: largest eigenvalue<br>of the Hessian", rangemode="tozero")
@@ -337,9 +314,8 @@ def signal(signals: dict[str, object]) -> go.Figure:
         colour, _, symbol = RUN_STYLES[k % len(RUN_STYLES)]
         look = {"mode": "lines+markers", "line": {"color": colour, "width": 2}, "marker": {"symbol": symbol, "size": 7}}
         hover = f"layer %{{x}}: %{{y:.3g}}<extra>{name}</extra>"
-        figure.add_scatter(
-            x=np.arange(1, len(each.variance) + 1), y=each.variance, name=name, hovertemplate=hover, **look
-        )
+        layers = np.arange(1, len(each.variance) + 1)
+        figure.add_scatter(x=layers, y=each.variance, name=name, hovertemplate=hover, **look)
     figure.update_xaxes(title_text="layer", dtick=1 if max(len(s.variance) for s in signals.values()) < 20 else None)
     title = "variance of the sums<br>over the samples"
     figure.update_yaxes(title_text=title, title_standoff=24, **loss_axis(log=True))
@@ -364,11 +340,8 @@ def animation(planes: Sequence, trails: Sequence[dict] | None, steps: Sequence, 
     figure = apply(landscape_figure.blank("3-D", max(map(len, trails))), moves[-1])
     figure.frames = [_move(figure, move, step) for move, step in zip(moves, steps, strict=True)]
     figure.layout.annotations[0].yshift -= SLIDER
-    margin = figure.layout.margin.b + SLIDER
-    figure.update_layout(
-        height=figure.layout.height + SLIDER, margin_b=margin, **_slider([str(step) for step in steps])
-    )
-    return figure
+    room = {"height": figure.layout.height + SLIDER, "margin_b": figure.layout.margin.b + SLIDER}
+    return figure.update_layout(**room, **_slider([str(step) for step in steps]))
 
 
 def _move(figure: go.Figure, move: dict, step: int) -> go.Frame:
@@ -403,5 +376,5 @@ def _captioned(figure: go.Figure, text: str, height: int = 400) -> go.Figure:
     """Put a caption under a chart, and its legend above."""
     note = caption(text, 52)
     bottom = 60 + landscape_figure.LINE_HEIGHT * (1 + note["text"].count("<br>"))
-    figure.add_annotation(note).update_layout(base() | {"height": height, "legend": ABOVE}, margin_b=bottom)
+    figure.add_annotation(note).update_layout(base() | {"height": height, "legend": theme.ABOVE}, margin_b=bottom)
     return figure.update_xaxes(title_font_size=13).update_yaxes(title_font_size=13)

@@ -11,21 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from labkit.plots.theme import (
-    ABOVE,
-    BAR,
-    BLACK,
-    CLEAR,
-    EARTH,
-    GRID,
-    LABEL,
-    LEVEL_LINE,
-    NOT_FINITE,
-    RUN_STYLES,
-    WHITE,
-    as_float32,
-    base,
-)
+from labkit.plots import theme
+from labkit.plots.theme import RUN_STYLES, as_float32, base
 
 KINDS = ("3-D", "contours")
 LANDSCAPE_HEIGHT = 560  # pixels
@@ -37,11 +24,11 @@ SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 AXES = {"u": "along u", "v": "along v"}
 UNITS = dict.fromkeys("uv", "the direction as it was given: 1 = once its own length")
 DRAWN = {normalize: f"1 = every {normalize} moved by its own length" for normalize in ("filter", "layer")}
-LOSS_BAR = BAR | {"thickness": 12, "tickfont": {"size": 12}, "title": {"side": "right"}}
-HIDDEN = {"name": "grey: loss not finite", "colorscale": [[0, NOT_FINITE], [1, NOT_FINITE]]}
+LOSS_BAR = theme.BAR | {"thickness": 12, "tickfont": {"size": 12}, "title": {"side": "right"}}
+HIDDEN = {"name": "grey: loss not finite", "colorscale": [[0, theme.NOT_FINITE], [1, theme.NOT_FINITE]]}
 HIDDEN |= {"showscale": False, "visible": False, "uid": MASK}
-LEGEND = ABOVE | {"y": 1.01, "entrywidth": 0, "itemsizing": "constant", "bgcolor": CLEAR, "font": {"size": 12}}
-LEGEND |= {"title": {"side": "top", "font": {"size": 12}}}
+LEGEND = theme.ABOVE | {"y": 1.01, "entrywidth": 0, "itemsizing": "constant", "bgcolor": theme.CLEAR}
+LEGEND |= {"font": {"size": 12}, "title": {"side": "top", "font": {"size": 12}}}
 DROPS = "thin lines: from the true loss to what the surface shows"
 RINGS = "larger symbol: further off this plane, at most {} in weight space"
 STOP = "%{meta}, step %{customdata[0]:,}<br>true loss %{customdata[1]:.4g}<br>this plane's loss here "
@@ -177,13 +164,14 @@ def blank(kind: str, trails: int = 1) -> go.Figure:
     (_solid if solid else _flat)(figure)
     add = figure.add_scatter3d if solid else figure.add_scatter
     nothing = {axis: [] for axis in ("xyz" if solid else "xy")}
-    label = {"size": 13} if solid else LABEL
-    cross = {"symbol": "x", "color": BLACK, "line": {"color": WHITE, "width": 1.5}, "size": 5 if solid else 11}
-    pole = {"mode": "lines+markers", "line": {"color": BLACK, "width": 2}} if solid else {"mode": "markers"}
+    label = {"size": 13} if solid else theme.LABEL
+    cross = {"symbol": "x", "color": theme.BLACK, "size": 5 if solid else 11}
+    cross["line"] = {"color": theme.WHITE, "width": 1.5}
+    pole = {"mode": "lines+markers", "line": {"color": theme.BLACK, "width": 2}} if solid else {"mode": "markers"}
     add(**nothing, **pole, marker=cross, name="centre: the network", hoverinfo="name", uid=CENTRE)
     for k in range(trails):
         colour, dash, symbol = RUN_STYLES[k % len(RUN_STYLES)]
-        under = {"width": 1.5, "color": colour} if solid else {"width": 5.5, "color": WHITE}
+        under = {"width": 1.5, "color": colour} if solid else {"width": 5.5, "color": theme.WHITE}
         line = {"width": 5 if solid else 2.5, "color": colour, "dash": dash}
         edge = {"width": 0 if solid else 1.5, "color": colour}
         dots = {"color": colour if solid else colour + "66", "symbol": symbol, "size": 3, "line": edge}
@@ -195,10 +183,11 @@ def blank(kind: str, trails: int = 1) -> go.Figure:
 
 def _solid(figure: go.Figure) -> None:
     light = {"ambient": 0.75, "diffuse": 0.5, "specular": 0.05, "roughness": 0.9}
-    lines = {"z": {"show": True, "color": LEVEL_LINE["color"], "width": 1, "highlight": False}}
-    figure.add_surface(uid=SURFACE, colorscale=EARTH, colorbar=LOSS_BAR, lighting=light, opacity=0.85, contours=lines)
+    lines = {"z": {"show": True, "color": theme.LEVEL_LINE["color"], "width": 1, "highlight": False}}
+    colours = {"colorscale": theme.EARTH, "colorbar": LOSS_BAR, "opacity": 0.85}
+    figure.add_surface(uid=SURFACE, **colours, lighting=light, contours=lines)
     figure.add_surface(**HIDDEN, lighting=light, hoverinfo="skip")
-    axis = {"showspikes": False, "showbackground": False, "gridcolor": GRID, "zeroline": False}
+    axis = {"showspikes": False, "showbackground": False, "gridcolor": theme.GRID, "zeroline": False}
     camera = {"eye": {"x": 1.5, "y": -1.65, "z": 1.1}, "center": {"z": -0.2}}
     scene = dict.fromkeys(("xaxis", "yaxis", "zaxis"), axis) | {"camera": camera, "aspectmode": "manual"}
     scene["aspectratio"] = {"x": 1.3, "y": 1.3, "z": 0.8}
@@ -206,7 +195,7 @@ def _solid(figure: go.Figure) -> None:
 
 
 def _flat(figure: go.Figure) -> None:
-    figure.add_contour(uid=SURFACE, colorscale=EARTH, colorbar=LOSS_BAR, line=LEVEL_LINE)
+    figure.add_contour(uid=SURFACE, colorscale=theme.EARTH, colorbar=LOSS_BAR, line=theme.LEVEL_LINE)
     figure.add_heatmap(**HIDDEN, zmin=0, zmax=1, hoverinfo="skip")
     figure.update_layout(margin={"r": 96, "t": 84, "b": 56 + 5 * LINE_HEIGHT})
     figure.update_xaxes(title_font_size=13, showgrid=False, zeroline=False, ticklabelstandoff=4)
@@ -264,12 +253,8 @@ def fitting(planes: Iterable, trails: Iterable, value: str, log: bool) -> Scale:
 
 def _surface(plane: object, value: str, heights: Scale, solid: bool) -> dict:
     raw = np.where(plane.computed, plane.values[value], np.nan)
-    trace = {
-        "x": as_float32(plane.alpha),
-        "y": as_float32(plane.beta),
-        "z": heights.heights(raw),
-        "customdata": as_float32(raw),
-    }
+    trace = {"x": as_float32(plane.alpha), "y": as_float32(plane.beta)}
+    trace |= {"z": heights.heights(raw), "customdata": as_float32(raw)}
     trace["colorbar"] = {"title": {"text": heights.title(value)}} | heights.ticks()
     trace["hovertemplate"] = f"u %{{x:.3g}}, v %{{y:.3g}}<br>{value} %{{customdata:.4g}}<extra></extra>"
     trace["reversescale"] = value.endswith("accuracy")  # what is good is light
@@ -362,12 +347,10 @@ def _off(trails: dict) -> str:
     far, reach = int(trail.distance.argmax()), float(trail.distance.max())
     if reach < 1e-6 * (1 + np.abs([trail.alpha, trail.beta]).max()):
         return f"{path} lies in this plane."
-    shown = f"where the true loss is {number(trail.loss[-1])} and the picture shows {number(trail.plane_loss[-1])}"
-    end = (
-        "on this plane"
-        if trail.distance[-1] < 1e-3 * reach
-        else f"{number(trail.distance[-1])} off this plane, {shown}"
-    )
+    end = "on this plane"
+    if trail.distance[-1] >= 1e-3 * reach:
+        shown = f"where the true loss is {number(trail.loss[-1])} and the picture shows {number(trail.plane_loss[-1])}"
+        end = f"{number(trail.distance[-1])} off this plane, {shown}"
     furthest = f"furthest off, by {number(reach)}, is " + ("its start" if far == 0 else f"step {trail.steps[far]:,}")
     there = f"there the true loss is {number(trail.loss[far])} where the picture shows {number(trail.plane_loss[far])}"
     return f"{path} ends {end}; {furthest}: {there}."

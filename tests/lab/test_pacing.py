@@ -63,7 +63,7 @@ def test_the_next_picture_comes_the_later_the_longer_one_takes(took, gap):
     assert not pacer.frame_due(10 + gap - 1e-6) and pacer.frame_due(10 + gap + 1e-6)
     assert pacer.rest(10 + took, 0, running=False, stale=True) == pytest.approx(gap - took)
     assert pacer.rest(10.0, 0, running=False, stale=False) is None
-    pacer.draw_at_once()
+    pacer.hurry()
     assert pacer.frame_due(10.0)
 
 
@@ -77,5 +77,5 @@ def test_at_full_speed_the_landscape_gets_its_share_and_a_gap_between_pictures()
         now += 0.03
     assert 20 * LANDSCAPE_TIME_SHARE * 0.9 <= pacer.landscape_seconds <= 20 * LANDSCAPE_TIME_SHARE
     assert min(b - a for a, b in itertools.pairwise(pictures)) >= LANDSCAPE_GAP
-    pacer.landscape_at_once()
+    pacer.hurry_landscape()
     assert pacer.landscape_due(pictures[-1] + 10, 0, begun=False)
