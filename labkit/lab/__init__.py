@@ -1,1 +1,1 @@
-"""The live lab and the explorers: what is on the screen in a notebook; it knows no papermill."""
+"""The live lab and the explorers: what is on the screen in a notebook."""

@@ -1,4 +1,4 @@
-"""A picture that moves under the reader's hand: controls for the choices of a function that draws. It knows no torch.
+"""Explorers: a figure with a control for each choice of the function that draws it.
 
 The function is pure, from choices to a figure, so a report shows the same picture as the screen.
 """
@@ -11,12 +11,7 @@ import ipywidgets as widgets
 
 from labkit.lab.live_figure import PLOTLY, LiveFigure, packed
 
-HEIGHT = 420  # pixels, where the figure names none
-STYLE = """<style>
-.labkit-explorer .labkit-choices {flex-flow: row wrap; align-items: center; column-gap: 18px}
-.labkit-explorer .labkit-said {line-height: 1.5}
-.labkit-explorer .labkit-warning {color: #a33b00; font-weight: 600; white-space: normal}
-</style>"""
+DEFAULT_HEIGHT = 420  # pixels, where the figure names none
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -36,14 +31,14 @@ class Explorer:
         self.widgets = {name: _control(name, stops, starts[name]) for name, stops in choices.items()}
         self._picked = starts.get(pick)
         self._live = LiveFigure(self._send, () if pick is None else self._picked)
-        self._said, self._style = widgets.HTML(), widgets.HTML(STYLE, layout={"display": "none"})
+        self._said = widgets.HTML()
         self._redraw()  # what goes wrong at once goes wrong in the cell
         for widget in self.widgets.values():
             widget.observe(self._answer, names="value")
         self._live.observe(self._move, names="picked")
         row = widgets.HBox([*self.widgets.values()])
         row.add_class("labkit-choices")
-        self.view = widgets.VBox([self._style, row, self._live, self._said])
+        self.view = widgets.VBox([row, self._live, self._said])
         self.view.add_class("labkit-explorer")
 
     @property
@@ -71,7 +66,7 @@ class Explorer:
         self.figure, self.sentence = drawn if isinstance(drawn, tuple) else (drawn, "")
         layout = self.figure.layout
         layout.uirevision = layout.uirevision or "kept"  # a person's zoom stays
-        layout.height = layout.height or HEIGHT
+        layout.height = layout.height or DEFAULT_HEIGHT
         if self._pick is not None:
             layout.dragmode = False  # a drag moves the point
         self._said.value = f"<div role='status' class='labkit-said'>{html.escape(self.sentence)}</div>"

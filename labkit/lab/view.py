@@ -1,217 +1,148 @@
-"""The lab on the screen: buttons, status, tabs and the live figure, drawn from a `View`; it knows no threads."""
+"""The lab on the screen: buttons, status, tabs and the live figure, drawn from a worker's `Status`."""
 
 import html
-from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import anywidget
 import ipywidgets as widgets
 import numpy as np
 import traitlets
 
+from labkit.core.runs import Run
+from labkit.core.spec import RULES
+from labkit.lab import texts
+from labkit.lab.controls import Controls
 from labkit.lab.landscape_tab import LandscapeTab
+from labkit.lab.live_figure import PLOTLY, STATIC, LiveFigure, packed
+from labkit.lab.pacing import WATCH_SPEED
+from labkit.lab.worker import FINISHED, Status
+from labkit.plots import charts, learning_figure
+from labkit.plots.frames import apply, merge
 
-BUTTONS = {  # label → what it does
-    "Train": "train until the last step, or until you pause; after a finished run, a new one",
-    "Pause": "hold the training where it is",
-    "Step": "make one update of the weights",
-    "Stop": "end this run here and keep it",
-    "Reset": "start over with what the controls say",
-    "Pin": "keep this run to compare it with others",
-}
-FINISHED = ("done", "stopped", "failed")
+BUTTONS = ("train", "pause", "step", "stop", "reset", "pin")  # commands
 ENABLED = {  # state → buttons that do something
-    "idle": {"Train", "Step", "Reset"},
-    "running": {"Pause", "Stop", "Reset", "Pin"},
-    "paused": {"Train", "Step", "Stop", "Reset", "Pin"},
-    "done": {"Train", "Reset", "Pin"},
-    "stopped": {"Train", "Reset", "Pin"},
-    "failed": {"Train", "Reset"},
+    "idle": {"train", "step", "reset"},
+    "running": {"pause", "stop", "reset", "pin"},
+    "paused": {"train", "step", "stop", "reset", "pin"},
+    "done": {"train", "reset", "pin"},
+    "stopped": {"train", "reset", "pin"},
+    "failed": {"train", "reset"},
 }
-SPEEDS = {"slow: 30 steps/s": 30, "watch: 300 steps/s": 300, "fast: 3,000 steps/s": 3000, "full speed": float("inf")}
-WATCH = 300
-SPEED_HELP = "how fast to train while you watch; the numbers are the same, and seconds count the computing alone"
-DISCRETE_HELP = "colour the map by the answer alone, not by how sure the network is"
-TABS = ("Learning", "Landscape", "Compare", "Share")
-STYLE = """<style>
-.labkit {container-type: inline-size}
-.labkit-controls {flex: 0 0 262px; padding-right: 14px}
-.labkit-controls .labkit-heading {color: var(--jp-ui-font-color1); font-size: 14px}
-.labkit-controls .widget-readout {min-width: 46px}
-.labkit-right {flex: 1 1 0; min-width: 0}
-@container (max-width: 860px) {
-  .labkit-main {flex-direction: column}
-  .labkit-right {flex: 0 0 auto; order: -1}
-  .labkit-controls {flex: 0 0 auto; flex-flow: row wrap; column-gap: 12px}
-  .labkit-controls > .widget-vbox {flex: 1 1 210px}
-}
-.labkit-right .jupyter-button {width: auto; min-width: 74px; flex: 0 0 auto}
-.labkit-row {flex-flow: row wrap; align-items: center}
-.labkit-row .widget-checkbox, .labkit-row .widget-dropdown {margin: 2px 12px 2px 6px}
-.labkit-line {font-variant-numeric: tabular-nums; line-height: 1.5}
-.labkit-state {font-weight: 600}
-.labkit-warning {color: #a33b00; font-weight: 600; white-space: normal}
-.labkit-table {border-collapse: collapse}
-.labkit-table td, .labkit-table th {padding: 2px 14px 2px 0; text-align: right}
-.labkit-table td:first-child, .labkit-table th:first-child {text-align: left}
-</style>"""
+TABS = ("learning", "landscape", "compare", "share")
 
 
 class Ready(anywidget.AnyWidget):
-    """Tells the kernel that somebody is looking, whenever a front end shows the lab.
+    """Tells the kernel that somebody is looking, whenever a front end shows the lab, and brings the lab's styles."""
 
-    It also keeps JupyterLab's one-letter shortcuts out of the lab: in a menu of ours, typing "m" for
-    momentum would turn the cell into Markdown and the lab would be gone.
-    """
-
-    _esm = """export default { render({ model, el }) {
-      const suppress = event => {
-        if (!el.closest(".labkit")?.contains(event.target)) return;
-        const plain = !(event.ctrlKey || event.metaKey || event.altKey);
-        event.target.toggleAttribute("data-lm-suppress-shortcuts", plain);
-      };
-      window.addEventListener("keydown", suppress, true);  // before JupyterLab, which listens on the document
-      model.send("ready");
-      return () => window.removeEventListener("keydown", suppress, true);
-    } }"""
+    _esm, _css = STATIC / "ready.js", STATIC / "lab.css"
 
 
 class Copy(anywidget.AnyWidget):
     """A button that copies `text` to the clipboard."""
 
-    _esm = """export default { render({ model, el }) {
-      const button = document.createElement("button");
-      button.className = "jupyter-button lm-Widget";
-      button.textContent = "Copy";
-      button.title = "copy to the clipboard";
-      button.onclick = async () => {
-        await navigator.clipboard.writeText(model.get("text"));
-        button.textContent = "Copied";
-        setTimeout(() => { button.textContent = "Copy"; }, 1500);
-      };
-      el.appendChild(button);
-    } }"""
+    _esm = STATIC / "copy.js"
     text = traitlets.Unicode().tag(sync=True)
+    labels = traitlets.List().tag(sync=True)
 
 
-@dataclass(frozen=True)
-class View:
-    """What is to be seen just now."""
-
-    state: str
-    step: int
-    total: int
-    epoch: float
-    seconds: float
-    pace: float  # steps a second
-    parameters: int
-    device: str
-    share: str
-    code: str
-    pending: Sequence[str] = ()  # choices that wait for a reset
-    warning: str = ""
-    note: str = ""
-
-
-@dataclass
 class Screen:
     """Everything on the screen, and the one place that writes to it.
 
+    Args:
+        controls: The column of choices.
+        ask: What a button calls, with a command and its arguments.
+
     Attributes:
-        controls: the column of choices.
-        ask: what a button calls, with a command and its argument.
         view: the widget to display.
         figure: the live figure, or None while nobody is looking.
+        landscape: the Landscape tab.
     """
 
-    controls: widgets.Widget
-    ask: Callable[..., None]
-    figure: object = field(default=None, init=False)
-    _drawn: dict = field(default_factory=lambda: {"traces": {}, "layout": {}}, init=False)
-
-    def __post_init__(self) -> None:
-        self.buttons = {name: self._button(name) for name in BUTTONS}
-        self.buttons["Train"].button_style = "primary"
-        self.status = widgets.HTML()
-        self.sentence = widgets.HTML()
+    def __init__(self, controls: Controls, ask: Callable[..., object]) -> None:
+        self.controls, self.ask = controls, ask
+        self.figure: LiveFigure | None = None
+        self._drawn: dict = {"traces": {}, "layout": {}}
+        self.buttons = {command: self._button(command) for command in BUTTONS}
+        self.buttons["train"].button_style = "primary"
+        self.status, self.sentence = widgets.HTML(), widgets.HTML()
+        self.landscape = LandscapeTab(ask)
         self._make_options()
         self.ready = Ready()
         self.ready.on_msg(lambda widget, content, buffers: self.ask("show"))
-        self._charts = widgets.VBox([widgets.HTML(WAIT)])
-        self._compare = widgets.Output()
-        self._table = widgets.HTML(NO_PINS)
-        self.lookout = LandscapeTab(self.ask)
-        clear = widgets.Button(description="Unpin all", tooltip="forget the pinned runs")
-        clear.on_click(lambda button: self.ask("unpin"))
-        self.tabs = widgets.Tab(
-            [
-                widgets.VBox([_row(self.log, self.discrete, self.against), self._charts]),
-                self.lookout.view,
-                widgets.VBox([self._table, self._compare, _row(clear)]),
-                self._share_tab(),
-            ],
-            titles=TABS,
-        )
-        self.tabs.observe(lambda change: self.ask("turn"), names="selected_index")
-        right = widgets.VBox([_row(*self.buttons.values(), self.speed), self.status, self.tabs, self.sentence])
+        self._make_tabs()
+        right = widgets.VBox([row(*self.buttons.values(), self.speed), self.status, self.tabs, self.sentence])
         right.add_class("labkit-right")
-        main = widgets.HBox([self.controls, right])
+        main = widgets.HBox([controls.view, right])
         main.add_class("labkit-main")
-        self.view = widgets.VBox([widgets.HTML(STYLE), main, self.ready])
+        self.view = widgets.VBox([main, self.ready])
         self.view.add_class("labkit")
+
+    def _button(self, command: str) -> widgets.Button:
+        label, meaning = texts.BUTTONS[command]
+        button = widgets.Button(description=label, tooltip=meaning, tabbable=True)
+        button.on_click(lambda clicked: self.ask(command))
+        return button
 
     def _make_options(self) -> None:
         """Make what changes the drawing and its speed, never the numbers."""
-        self.log = widgets.Checkbox(
-            value=True, description="log scale", indent=False, tooltip="draw losses by powers of ten"
-        )
-        self.against = widgets.ToggleButtons(options=["steps", "seconds"], tooltip="what the curves are drawn against")
+        self.log = widgets.Checkbox(value=True, indent=False)
+        self.against = widgets.ToggleButtons(options=[(texts.AGAINST[key], key) for key in learning_figure.AGAINST])
         self.against.style.button_width = "74px"
-        self.speed = widgets.Dropdown(options=SPEEDS, value=WATCH, description="speed", tooltip=SPEED_HELP)
-        self.discrete = widgets.Checkbox(description="only the answer", indent=False, tooltip=DISCRETE_HELP)
-        for option in (self.log, self.discrete, self.against, self.speed):
-            option.layout.width = "auto"
-            option.style.description_width = "auto"
+        speeds = [(label, speed) for speed, label in texts.SPEEDS.items()]
+        self.speed = widgets.Dropdown(options=speeds, value=WATCH_SPEED)
+        self.discrete = widgets.Checkbox(indent=False)
+        for name in ("log", "discrete", "against", "speed"):
+            option = getattr(self, name)
+            option.description, option.tooltip = texts.OPTIONS[name]
+            option.layout.width = option.style.description_width = "auto"
             option.tabbable = True
-            option.observe(lambda change: self.ask("redraw"), names="value")
+            if option is not self.speed:
+                option.observe(lambda change: self.ask("redraw"), names="value")
+        self.speed.observe(lambda change: self.ask("speed", change["new"]), names="value")
 
-    def _button(self, name: str) -> widgets.Button:
-        button = widgets.Button(description=name, tooltip=BUTTONS[name], tabbable=True)
-        button.on_click(lambda clicked: self.ask(name.lower()))
-        return button
+    def _make_tabs(self) -> None:
+        self._charts = widgets.VBox([widgets.HTML(f"<i>{texts.CHARTS_COME}</i>")])
+        self._compare, self._table = widgets.Output(), widgets.HTML(texts.NO_PINS)
+        pages = {
+            "learning": widgets.VBox([row(self.log, self.discrete, self.against), self._charts]),
+            "landscape": self.landscape.view,
+            "compare": widgets.VBox([self._table, self._compare, row(self._button("unpin"))]),
+            "share": self._share_tab(),
+        }
+        self.tabs = widgets.Tab([pages[key] for key in TABS], titles=[texts.TABS[key] for key in TABS])
+        self.tabs.observe(lambda change: self.ask("turn", self.tab), names="selected_index")
 
     def _share_tab(self) -> widgets.VBox:
-        style = {"description_width": "90px"}
-        line = {"layout": widgets.Layout(flex="1 1 0", min_width="0"), "style": style}
-        self.share = widgets.Text(description="share string", disabled=True, **line)
-        self.code = widgets.Textarea(description="Python", disabled=True, rows=5, **line)
-        self.copies = Copy(), Copy()
-        self.load = widgets.Text(description="open one", placeholder="paste a share string here", **line)
-        apply = widgets.Button(description="Open", tooltip="move the controls to what the share string says")
+        line = {"layout": widgets.Layout(flex="1 1 0", min_width="0"), "style": {"description_width": "90px"}}
+        self.share = widgets.Text(description=texts.SHARE["share"], disabled=True, **line)
+        self.code = widgets.Textarea(description=texts.SHARE["code"], disabled=True, rows=5, **line)
+        self.copies = [Copy(labels=[texts.COPY, texts.COPIED, texts.COPY_HELP]) for _ in range(2)]
+        self.load = widgets.Text(description=texts.SHARE["load"], placeholder=texts.PASTE, **line)
+        label, meaning = texts.BUTTONS["open"]
+        apply = widgets.Button(description=label, tooltip=meaning)
         apply.on_click(lambda button: self.ask("open", self.load.value))
         rows = [(self.share, self.copies[0]), (self.code, self.copies[1]), (self.load, apply)]
         return widgets.VBox([widgets.HBox(row) for row in rows])
 
     @property
     def tab(self) -> str:
-        """Which tab is open."""
+        """Which tab is open, of `TABS`."""
         return TABS[self.tabs.selected_index or 0]
 
-    # Drawing
-
-    def show(self, view: View) -> None:
-        """Draw the buttons and the lines of text from the state."""
-        few = ", ".join(view.pending) if len(view.pending) <= 3 else f"{len(view.pending)} changes"
-        waiting = f" to apply {few}" if view.pending else ""
-        for name, button in self.buttons.items():
-            button.disabled = name not in ENABLED[view.state]
-        self.buttons["Train"].description = "Train again" if view.state in FINISHED else "Train"
-        self.buttons["Reset"].description = "Reset" + waiting
-        self.buttons["Reset"].button_style = "warning" if waiting else ""
-        self.status.value = status_line(view)
-        self.share.value = self.copies[0].text = view.share
-        self.code.value = self.copies[1].text = view.code
+    def show(self, status: Status) -> None:
+        """Draw the controls, the buttons and the lines of text from the state."""
+        self.controls.show(status.chosen)
+        names = [texts.field(name) for name in status.pending]
+        changes = ", ".join(names) if len(names) <= 3 else texts.CHANGES.format(len(names))
+        for command, button in self.buttons.items():
+            button.disabled = command not in ENABLED[status.state]
+        train, reset = self.buttons["train"], self.buttons["reset"]
+        train.description = texts.TRAIN_AGAIN if status.state in FINISHED else texts.BUTTONS["train"][0]
+        reset.description = texts.RESET_TO_APPLY.format(changes) if names else texts.BUTTONS["reset"][0]
+        reset.button_style = "warning" if names else ""
+        self.status.value = status_line(status)
+        self.share.value = self.copies[0].text = status.share
+        self.code.value = self.copies[1].text = status.code
 
     def say(self, sentence: str) -> None:
         """Write the one sentence below the charts, which a screen reader speaks."""
@@ -220,49 +151,43 @@ class Screen:
     def show_figure(self) -> None:
         """Make the live figure, once somebody is looking."""
         if self.figure is None:
-            from labkit.lab.live_figure import LiveFigure  # brings plotly, which is of no use while nobody is looking
-
-            waiting, self.figure = self._charts.children, LiveFigure(lambda: self.ask("view"))
+            waiting, self.figure = self._charts.children, LiveFigure(lambda: self.ask("send", "learning"))
             self._charts.children = [self.figure]
             _close(*waiting)
 
     def send_figure(self) -> None:
         """Send the figure as it is now, for a front end that just came."""
-        from labkit.plots import learning_figure
-
-        self.figure.show(learning_figure.apply(learning_figure.blank(), self._drawn))
+        self.figure.show(apply(learning_figure.blank(), self._drawn))
 
     def draw(self, *frames: dict) -> None:
         """Write frames into the live figure, as one message."""
         frame: dict = {"traces": {}, "layout": {}}
         for part in frames:
-            _merge(frame, part)
-        _merge(self._drawn, frame)
+            merge(frame, part)
+        merge(self._drawn, frame)
         self.figure.draw(frame)
+
+    def show_pins(self, pins: list[Run]) -> None:
+        """Draw the pinned runs, and their results as a table."""
+        if not pins:
+            self._table.value, self._compare.outputs = texts.NO_PINS, ()
+            return
+        runs = named(pins)
+        figure = packed(charts.compare(runs, log=self.log.value).to_plotly_json())
+        bundle = {PLOTLY: figure, "text/plain": "pinned runs"}
+        self._compare.outputs = ({"output_type": "display_data", "data": bundle, "metadata": {}},)
+        self._table.value = table(runs)
 
     def close(self) -> None:
         """Take every widget off the screen and out of the kernel."""
         _close(self.view)
 
-    def show_pins(self, pins: dict[str, object]) -> None:
-        """Draw the pinned runs, and what they came to as a table."""
-        if not pins:
-            self._table.value, self._compare.outputs = NO_PINS, ()
-            return
-        from labkit.lab.live_figure import PLOTLY, packed
-        from labkit.plots import charts
 
-        figure = packed(charts.compare(pins, log=self.log.value).to_plotly_json())
-        bundle = {PLOTLY: figure, "text/plain": "pinned runs"}
-        self._compare.outputs = ({"output_type": "display_data", "data": bundle, "metadata": {}},)
-        self._table.value = table(pins)
-
-
-def _row(*children: widgets.Widget) -> widgets.HBox:
-    """A row that goes on in a second line where it is too narrow."""
-    row = widgets.HBox(children)
-    row.add_class("labkit-row")
-    return row
+def row(*children: widgets.Widget) -> widgets.HBox:
+    """Return a row that goes on in a second line where it is too narrow."""
+    box = widgets.HBox(children)
+    box.add_class("labkit-row")
+    return box
 
 
 def _close(*queue: widgets.Widget) -> None:
@@ -276,49 +201,44 @@ def _close(*queue: widgets.Widget) -> None:
                 part.close()
 
 
-WAIT = "<i>The charts are on their way. While other cells of the notebook run, they wait for those.</i>"
-NO_PINS = "Pin up to six runs with the button <b>Pin</b> above; they are compared here, against steps and seconds."
-
-
-def _merge(into: dict, part: dict) -> None:
-    """Write nested values of `part` over those of `into`."""
-    for key, value in part.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = deepcopy(value) if isinstance(value, dict) else value
-
-
-def status_line(view: View) -> str:
+def status_line(status: Status) -> str:
     """Return the line under the buttons, and what else there is to say, as HTML."""
+    seconds = f"{status.seconds:.2g}" if status.seconds < 10 else f"{status.seconds:,.0f}"
     facts = [
-        f"<span class='labkit-state'>{view.state}</span>",
-        f"step {view.step:,} of {view.total:,}",
-        f"epoch {view.epoch:,.1f}",
-        f"{view.seconds:.2g} s of training" if view.seconds < 10 else f"{view.seconds:,.0f} s of training",
-        f"{view.pace:,.0f} steps/s",
-        f"{view.parameters:,} parameters",
-        html.escape(view.device),
+        f"<span class='labkit-state'>{texts.STATES[status.state]}</span>",
+        f"step {status.step:,} of {status.total:,}",
+        f"epoch {status.epoch:,.1f}",
+        f"{seconds} s of training",
+        f"{status.rate:,.0f} steps/s",
+        f"{status.parameters:,} parameters",
+        html.escape(status.device),
     ]
     lines = [" · ".join(facts)]
-    if view.note:
-        lines.append(html.escape(view.note))
-    if view.warning:
-        lines.append(f"<span class='labkit-warning'>⚠ {html.escape(view.warning)}</span>")
+    if status.note:
+        lines.append(html.escape(status.note))
+    if status.warning:
+        lines.append(f"<span class='labkit-warning'>⚠ {html.escape(status.warning)}</span>")
     return "".join(f"<div class='labkit-line'>{line}</div>" for line in lines)
 
 
-def table(pins: dict[str, object]) -> str:
-    """Return what the pinned runs came to, as an HTML table."""
-    rows = ["<tr><th>run</th><th>steps</th><th>seconds</th><th>test loss</th><th>score</th><th></th></tr>"]
-    for name, run in pins.items():
+def named(runs: list[Run]) -> dict[str, Run]:
+    """Name runs by a letter and by what sets them apart from each other."""
+    names = {}
+    for letter, run in zip("ABCDEF", runs, strict=False):
+        apart = [n for n in RULES if any(getattr(other.spec, n) != getattr(run.spec, n) for other in runs)]
+        names[f"{letter}: " + (", ".join(f"{n} {getattr(run.spec, n)}" for n in apart) or "as it stands")] = run
+    return names
+
+
+def table(runs: dict[str, Run]) -> str:
+    """Return the results of named runs as an HTML table."""
+    rows = ["<tr>" + "".join(f"<th>{column}</th>" for column in texts.PIN_COLUMNS) + "</tr>"]
+    for name, run in runs.items():
         cells = [name, f"{run.steps:,}", f"{run.seconds:.2f}", _last(run.test_loss), _last(run.score), run.score_name]
         rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-    apart = [what for what in ("dataset", "loss") if len({getattr(run.spec, what) for run in pins.values()}) > 1]
-    warning = f"<p>These runs differ in {' and '.join(apart)}: compare their scores, not their losses.</p>" * bool(
-        apart
-    )
-    return f"<table class='labkit-table'>{''.join(rows)}</table>{warning}"
+    apart = [what for what in ("dataset", "loss") if len({getattr(run.spec, what) for run in runs.values()}) > 1]
+    words = f"<p>These runs differ in {' and '.join(apart)}: compare their scores, not their losses.</p>"
+    return f"<table class='labkit-table'>{''.join(rows)}</table>{words if apart else ''}"
 
 
 def _last(values: np.ndarray) -> str:

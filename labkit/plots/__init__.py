@@ -1,1 +1,1 @@
-"""Arrays → plotly figures; it knows no torch and no widgets."""
+"""Arrays → plotly figures: what the lab, the reports and the notebooks draw."""

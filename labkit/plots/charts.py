@@ -1,4 +1,4 @@
-"""Arrays → plotly figures: runs, the options of one choice, landscapes, curvature. It knows no torch and no widgets."""
+"""Charts of finished work: runs, the options of one choice, landscapes, curvature; and what a run shows, in words."""
 
 from collections.abc import Sequence
 
@@ -6,32 +6,26 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from labkit.plots import landscape_figure, learning_figure
+from labkit.plots import landscape_figure, learning_figure, theme
+from labkit.plots.frames import apply, places
 from labkit.plots.landscape_figure import caption, number
-from labkit.plots.learning_figure import (
-    AGAINST,
-    HEIGHT,
-    Thinned,
-    apply,
-    blank,
-    histories,
-    prediction_update,
-    static_layout,
-)
-from labkit.plots.theme import ABOVE, DASHES, RUN_STYLES, RUNS, TEST, TRAIN, as_float32, base, loss_axis
+from labkit.plots.learning_figure import Thinned
+from labkit.plots.theme import RUN_STYLES, TEST, TRAIN, as_float32, base, chart, loss_axis
 
 SLIDER = 100  # pixels of a time slider
 
 
 def learning(run: object, *, log: bool = True, against: str = "steps") -> go.Figure:
-    """Draw a finished `labkit.Run` as the lab does: loss, score, and what the network says of the data."""
+    """Draw a finished `labkit.Run` as the lab does: loss, score and predictions."""
     thinned = Thinned()
     thinned.add(run.loss)
     picture = run.picture()
     pace = run.seconds / max(1, run.steps) if against == "seconds" else 0.0
-    figure = apply(blank(), static_layout(picture, run.points(), run.score_name, log, against))
-    apply(figure, prediction_update(picture))
-    return apply(figure, histories(thinned.curve(), (run.test_step, run.test_loss), run.score, seconds_per_step=pace))
+    curves = learning_figure.histories(
+        thinned.curve(), (run.test_step, run.test_loss), run.score, seconds_per_step=pace
+    )
+    layout = learning_figure.static_layout(picture, run.points(), run.score_name, log, against)
+    return apply(learning_figure.blank(), layout, learning_figure.prediction_update(picture), curves)
 
 
 def compare(runs: dict[str, object], *, log: bool = True) -> go.Figure:
@@ -39,19 +33,18 @@ def compare(runs: dict[str, object], *, log: bool = True) -> go.Figure:
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.08)
     for k, (name, run) in enumerate(runs.items()):
         steps, loss = comparable(run)
-        line = {"color": RUNS[k % len(RUNS)], "dash": DASHES[k % len(DASHES)], "width": 2}
+        colour, dash, _ = RUN_STYLES[k % len(RUN_STYLES)]
+        line = {"color": colour, "dash": dash, "width": 2}
         pace = run.seconds / max(1, run.steps)
         for column, x in ((1, steps), (2, steps * pace)):
-            figure.add_scatter(
-                x=as_float32(x), y=loss, mode="lines", name=name, line=line, showlegend=column == 1, row=1, col=column
-            )
+            place = {"row": 1, "col": column, "showlegend": column == 1}
+            figure.add_scatter(x=as_float32(x), y=loss, mode="lines", name=name, line=line, **place)
     tested = [bool(np.isfinite(run.test_loss).any()) for run in runs.values()]
     what = "test loss" if all(tested) else "test or training loss" if any(tested) else "training loss"
-    figure.update_layout(**base(), height=HEIGHT - 90, legend={"orientation": "h", "yanchor": "bottom", "y": 1.02})
-    figure.update_layout(xaxis_title="step", xaxis2_title=AGAINST["seconds"], yaxis_title=what)  # first: it drops fonts
-    figure.update_yaxes(title_font_size=13, **loss_axis(log))
-    figure.update_xaxes(title_font_size=13)
-    return figure
+    figure.update_layout(**base(), height=learning_figure.LEARNING_HEIGHT - 90, legend=theme.ABOVE)
+    seconds = learning_figure.AGAINST["seconds"]
+    figure.update_layout(xaxis_title="step", xaxis2_title=seconds, yaxis_title=what)  # first: it drops fonts
+    return figure.update_yaxes(title_font_size=13, **loss_axis(log)).update_xaxes(title_font_size=13)
 
 
 def by_choice(name: str, options: Sequence, scores: np.ndarray, score_name: str) -> go.Figure:
@@ -63,18 +56,16 @@ def by_choice(name: str, options: Sequence, scores: np.ndarray, score_name: str)
         scores: What they came to.  # (options, seeds)
         score_name: What the scores are.
     """
-    places = [str(option) for option in options]
-    figure = go.Figure(layout=base() | {"height": 300, "xaxis_title": name, "yaxis_title": score_name})
+    figure = chart(name, score_name, height=300)
+    names = [str(option) for option in options]
     seeds = {"color": TRAIN, "symbol": "circle-open", "size": 8}
-    figure.add_scatter(
-        x=np.repeat(places, scores.shape[1]), y=scores.ravel(), mode="markers", marker=seeds, name="one seed"
-    )
+    every = {"x": np.repeat(names, scores.shape[1]), "y": scores.ravel()}
+    figure.add_scatter(**every, mode="markers", marker=seeds, name="one seed")
     line = {"color": TEST, "width": 2}
-    figure.add_scatter(x=places, y=np.median(scores, 1), mode="lines", line=line, name="median")
-    figure.update_layout(legend={"orientation": "h", "yanchor": "bottom", "y": 1.02}, xaxis_type="category")
+    figure.add_scatter(x=names, y=np.median(scores, 1), mode="lines", line=line, name="median")
     if score_name.endswith(("accuracy", "R²")):
         figure.update_yaxes(range=[min(0.45, float(scores.min())) - 0.03, 1.03])
-    return figure.update_yaxes(title_font_size=13, rangemode="tozero").update_xaxes(title_font_size=13)
+    return figure.update_yaxes(rangemode="tozero").update_xaxes(type="category")
 
 
 def comparable(run: object) -> tuple[np.ndarray, np.ndarray]:
@@ -86,21 +77,25 @@ def comparable(run: object) -> tuple[np.ndarray, np.ndarray]:
     return thinned.curve()
 
 
-def in_words(train: np.ndarray, test: np.ndarray, score: float, score_name: str) -> str:
+def in_words(
+    train: np.ndarray, test: np.ndarray, score: float, score_name: str, test_step: Sequence | None = None
+) -> str:
     """Say in one sentence what the curves show.
 
     Args:
-        train: The training losses so far, thinned.  # (K,)
+        train: The training losses so far, at even steps.  # (K,)
         test: The test losses so far.  # (L,)
         score: The latest accuracy or R².
         score_name: Which of the two.
+        test_step: When the test losses were measured; without it, at even steps.  # (L,)
     """
     if not len(train) or not len(test):
         return "Nothing is learned yet: press Train."
     now = float(np.mean(train[-max(1, len(train) // 20) :]))
     if not np.isfinite(test[-1]):
-        return f"Training loss {now:.3g}, {trend(train)}; {score_name} {score:.2f}. There is no test set."
-    parts = [f"Test loss {test[-1]:.3g}, {trend(test)}; {score_name} {score:.2f}"]
+        means = np.array([part.mean() for part in np.array_split(np.asarray(train), min(20, len(train)))])
+        return f"Training loss {now:.3g}, {trend(means)}; {score_name} {score:.2f}. There is no test set."
+    parts = [f"Test loss {test[-1]:.3g}, {trend(test, test_step)}; {score_name} {score:.2f}"]
     apart = abs(test[-1] - now) > 0.01 * train[0]  # hardly anything is left to learn below that
     if apart and test[-1] > 1.2 * now:
         parts.append(f"training loss {now:.3g} is lower: the network knows its training points better")
@@ -111,22 +106,36 @@ def in_words(train: np.ndarray, test: np.ndarray, score: float, score_name: str)
     return "; ".join(parts) + "."
 
 
-def trend(losses: np.ndarray) -> str:
-    """Say where a curve is heading, by its last fifth against the fifth before."""
-    fifth = max(1, len(losses) // 5)
+def trend(losses: Sequence, steps: Sequence | None = None) -> str:
+    """Say where a curve is heading: its last fifth of the steps against the fifth before, and the latest with the best.
+
+    Args:
+        losses: The losses.  # (L,)
+        steps: When they were measured; without it, at even steps, which are then not named.  # (L,)
+    """
     if len(losses) < 4:
         return "just begun"
-    before, after = np.median(losses[-2 * fifth : -fifth]), np.median(losses[-fifth:])
-    if after < 0.95 * before:
-        return "still falling"
-    return "rising" if after > 1.05 * before else "level"
+    losses, at = np.asarray(losses, float), np.arange(len(losses)) if steps is None else np.asarray(steps)
+    fifth = (at[-1] - at[0]) / 5
+    late = at > at[-1] - fifth
+    before = (at > at[-1] - 2 * fifth) & ~late
+    if not before.any():  # nothing was measured then: the last loss before
+        before = at == at[~late][-1]
+    earlier, recent, latest = np.median(losses[before]), np.median(losses[late]), losses[-1]
+    best = int(np.nanargmin(losses))
+    worse = latest > 1.5 * losses[best]
+    where = f", above its best of {losses[best]:.3g}" + ("" if steps is None else f" at step {at[best]:,}")
+    if max(recent, latest) < 0.95 * earlier:
+        return "falling again" + where if worse else "still falling"
+    rises = min(recent, latest) > 1.05 * earlier or latest > 1.5 * recent
+    return ("rising" if rises else "level") + (where if worse else "")
 
 
 def surface(plane: object, trails: dict | None = None, *, value: str = "loss", log: bool = True) -> go.Figure:
     """Draw a `labkit.Plane` in 3-D, with the paths of runs on it at their true losses.
 
     Args:
-        plane: The ground.
+        plane: What to draw.
         trails: A `labkit.landscape.trajectories.Trajectory` under each name.
         value: Which of the plane's values; paths are drawn on "loss" alone.
         log: Draw losses by powers of ten.
@@ -140,14 +149,12 @@ def contour(plane: object, trails: dict | None = None, *, value: str = "loss", l
 
 
 def _landscape(kind: str, plane: object, trails: dict | None, value: str, log: bool) -> go.Figure:
-    return apply(
-        landscape_figure.blank(kind, len(trails or {})),
-        landscape_figure.frame(kind, plane, trails, value=value, log=log),
-    )
+    figure = landscape_figure.blank(kind, len(trails or {}))
+    return apply(figure, landscape_figure.frame(kind, plane, trails, value=value, log=log))
 
 
 def side_by_side(planes: dict[str, object], *, value: str = "loss", log: bool = True) -> go.Figure:
-    """Draw up to six named planes as contours in one scale of colours, to compare the ground of several networks."""
+    """Draw up to six named planes as contours in one scale of colours, to compare several networks."""
     if not 1 <= len(planes) <= 6:
         raise ValueError(f"{len(planes)} planes are given: side by side there is room for 1 to 6.")
     columns = 2 if len(planes) == 4 else min(3, len(planes))
@@ -161,11 +168,11 @@ def side_by_side(planes: dict[str, object], *, value: str = "loss", log: bool = 
     listed: set = set()
     for k, plane in enumerate(planes.values()):
         place = {"row": k // columns + 1, "col": k % columns + 1}
-        one = apply(
-            landscape_figure.blank("contours", 0), landscape_figure.frame("contours", plane, value=value, shared=shared)
-        )
-        one.data[landscape_figure.GROUND].showscale = k == 0
+        one = landscape_figure.blank("contours", 0)
+        apply(one, landscape_figure.frame("contours", plane, value=value, shared=shared))
+        one.data[places(one)[landscape_figure.SURFACE]].showscale = k == 0
         for trace in one.data:
+            trace.uid = f"{trace.uid}_{k}"
             trace.legendgroup, trace.showlegend = trace.name, bool(trace.showlegend) and trace.name not in listed
             listed |= {trace.name} if trace.showlegend else set()
             figure.add_trace(trace, **place)
@@ -174,7 +181,7 @@ def side_by_side(planes: dict[str, object], *, value: str = "loss", log: bool = 
         figure.update_xaxes(range=x.range, title_text=below, ticklabelstandoff=x.ticklabelstandoff, **place)
         figure.update_yaxes(range=y.range, title_text="" if k % columns else y.title.text, **place)
     sizes = ", ".join(dict.fromkeys(f"{p.facts['parameters']:,}" for p in planes.values() if "parameters" in p.facts))
-    slices = f"Each picture is 2 directions of many ({sizes}): the ground may look different along others."
+    slices = f"Each picture is 2 directions of many ({sizes}): the loss may look different along others."
     figure.update_annotations(font_size=13)
     _captioned(figure, f"{_units(planes)} {slices}", 300 * -(-len(planes) // columns) + 100)
     above = {"y": 1, "yref": "container", "yanchor": "top"}  # higher than the names of the planes
@@ -208,14 +215,10 @@ def line(lines: dict[str, object], *, value: str = "loss", log: bool = True) -> 
         part, dash, colour = both[key]
         own, _, symbol = RUN_STYLES[list(lines).index(name) % len(RUN_STYLES)]
         y = scale.heights(values)
-        look = {
-            "line": {"color": colour if len(lines) == 1 else own, "dash": dash, "width": 2},
-            "marker_symbol": symbol,
-        }
+        line = {"color": colour if len(lines) == 1 else own, "dash": dash, "width": 2}
+        look = {"mode": "lines+markers", "line": line, "marker_symbol": symbol, "name": f"{name}, {part}"}
         hover = f"{key} %{{customdata:.4g}} at %{{x:.3g}}<extra>{name}</extra>"
-        figure.add_scatter(
-            x=way.t, y=y, customdata=values, name=f"{name}, {part}", mode="lines+markers", hovertemplate=hover, **look
-        )
+        figure.add_scatter(x=way.t, y=y, customdata=values, hovertemplate=hover, **look)
     figure.update_yaxes(title_text=scale.title(value), **scale.ticks())
     figure.update_xaxes(title_text="on the way from the first network (0) to the second (1)")
     ways = " ".join(_way(name, way.values[value], value, way.facts.get("length")) for name, way in lines.items())
@@ -223,7 +226,7 @@ def line(lines: dict[str, object], *, value: str = "loss", log: bool = True) -> 
 
 
 def _way(name: str, values: np.ndarray, value: str, length: float | None) -> str:
-    """Say how high a way goes, and how long it is where it is straight."""
+    """Say how high a line rises, and how long it is where it is straight."""
     lost = "" if np.isfinite(values).all() else " Where it is not finite, the line is broken."
     inner = values[np.isfinite(values)]
     highest = number(inner.max()) if len(inner) else "nothing finite"
@@ -268,8 +271,8 @@ def spectrum(largest: np.ndarray, smallest: Sequence = ()) -> go.Figure:
     values = np.concatenate([np.sort(largest)[::-1], np.sort(smallest)[::-1]])
     ranks = [str(k + 1) for k in range(len(largest))] + [f"−{k}" for k in range(len(smallest), 0, -1)]
     figure = go.Figure(layout=base() | {"bargap": 0.5})
-    signs = (("above 0: the loss rises to both sides", learning_figure.ORANGE, "", values >= 0),)
-    signs += (("below 0: the loss falls to both sides", learning_figure.BLUE, "/", values < 0),)
+    signs = (("above 0: the loss rises to both sides", theme.ORANGE, "", values >= 0),)
+    signs += (("below 0: the loss falls to both sides", theme.BLUE, "/", values < 0),)
     for name, colour, pattern, chosen in signs:
         bars = {"color": colour, "pattern": {"shape": pattern}}
         if chosen.any():
@@ -292,9 +295,8 @@ def sharpness(steps: np.ndarray, values: np.ndarray, lr: float | np.ndarray) -> 
     """
     edge = np.broadcast_to(2 / np.asarray(lr, dtype=float), len(steps))
     figure = go.Figure(layout=base())
-    figure.add_scatter(
-        x=steps, y=edge, name="2 / learning rate", line={"color": learning_figure.ORANGE, "dash": "dash", "width": 2}
-    )
+    dashed = {"color": theme.ORANGE, "dash": "dash", "width": 2}
+    figure.add_scatter(x=steps, y=edge, name="2 / learning rate", line=dashed)
     figure.add_scatter(x=steps, y=values, name="sharpness", mode="lines+markers", line={"color": TRAIN, "width": 2})
     figure.update_xaxes(title_text="step")
     figure.update_yaxes(title_text="sharpness: largest eigenvalue<br>of the Hessian", rangemode="tozero")
@@ -306,15 +308,14 @@ def sharpness(steps: np.ndarray, values: np.ndarray, lr: float | np.ndarray) -> 
 
 
 def signal(signals: dict[str, object]) -> go.Figure:
-    """Draw how the sums of a network's layers vary over the samples, layer by layer: up to six `labkit.Signal`s."""
+    """Draw the variance over samples of the sums that each layer makes: up to six `labkit.Signal`s."""
     figure = go.Figure(layout=base())
     for k, (name, each) in enumerate(signals.items()):
         colour, _, symbol = RUN_STYLES[k % len(RUN_STYLES)]
         look = {"mode": "lines+markers", "line": {"color": colour, "width": 2}, "marker": {"symbol": symbol, "size": 7}}
         hover = f"layer %{{x}}: %{{y:.3g}}<extra>{name}</extra>"
-        figure.add_scatter(
-            x=np.arange(1, len(each.variance) + 1), y=each.variance, name=name, hovertemplate=hover, **look
-        )
+        layers = np.arange(1, len(each.variance) + 1)
+        figure.add_scatter(x=layers, y=each.variance, name=name, hovertemplate=hover, **look)
     figure.update_xaxes(title_text="layer", dtick=1 if max(len(s.variance) for s in signals.values()) < 20 else None)
     title = "variance of the sums<br>over the samples"
     figure.update_yaxes(title_text=title, title_standoff=24, **loss_axis(log=True))
@@ -323,10 +324,10 @@ def signal(signals: dict[str, object]) -> go.Figure:
 
 
 def animation(planes: Sequence, trails: Sequence[dict] | None, steps: Sequence, *, log: bool = True) -> go.Figure:
-    """Draw the ground moving during a training, with a slider of its steps; one scale of heights and colours.
+    """Draw the loss surface moving during a training, with a slider of its steps; one scale of heights and colours.
 
     Args:
-        planes: The ground at each step, of the same shape.
+        planes: The plane at each step, of the same shape.
         trails: The paths on each plane up to its step, or None.
         steps: The steps.
         log: Draw losses by powers of ten.
@@ -339,21 +340,19 @@ def animation(planes: Sequence, trails: Sequence[dict] | None, steps: Sequence, 
     figure = apply(landscape_figure.blank("3-D", max(map(len, trails))), moves[-1])
     figure.frames = [_move(figure, move, step) for move, step in zip(moves, steps, strict=True)]
     figure.layout.annotations[0].yshift -= SLIDER
-    margin = figure.layout.margin.b + SLIDER
-    figure.update_layout(
-        height=figure.layout.height + SLIDER, margin_b=margin, **_slider([str(step) for step in steps])
-    )
-    return figure
+    room = {"height": figure.layout.height + SLIDER, "margin_b": figure.layout.margin.b + SLIDER}
+    return figure.update_layout(**room, **_slider([str(step) for step in steps]))
 
 
 def _move(figure: go.Figure, move: dict, step: int) -> go.Frame:
     """One frame of an animation: what changes, and nothing that stays."""
-    still = ("colorbar", "hovertemplate", "name", "meta")
-    traces = {
-        k: {key: part for key, part in values.items() if key not in still} for k, values in move["traces"].items()
-    }
-    data = [{"type": figure.data[k].type, **values} for k, values in traces.items()]
-    return go.Frame(name=str(step), data=data, traces=list(traces))
+    still = {"colorbar", "hovertemplate", "name", "meta"}
+    where = [places(figure)[name] for name in move["traces"]]
+    data = [
+        {"type": figure.data[place].type} | {key: values[key] for key in values if key not in still}
+        for place, values in zip(where, move["traces"].values(), strict=True)
+    ]
+    return go.Frame(name=str(step), data=data, traces=where)
 
 
 def _slider(names: list[str]) -> dict:
@@ -377,8 +376,5 @@ def _captioned(figure: go.Figure, text: str, height: int = 400) -> go.Figure:
     """Put a caption under a chart, and its legend above."""
     note = caption(text, 52)
     bottom = 60 + landscape_figure.LINE_HEIGHT * (1 + note["text"].count("<br>"))
-    figure.add_annotation(note)
-    figure.update_xaxes(title_font_size=13).update_yaxes(title_font_size=13)
-    return figure.update_layout(
-        base() | {"height": height, "margin": base()["margin"] | {"b": bottom}, "legend": ABOVE}
-    )
+    figure.add_annotation(note).update_layout(base() | {"height": height, "legend": theme.ABOVE}, margin_b=bottom)
+    return figure.update_xaxes(title_font_size=13).update_yaxes(title_font_size=13)

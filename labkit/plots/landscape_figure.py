@@ -1,7 +1,7 @@
-"""The landscape's figure and its frames: arrays → plain plotly values; it knows no torch and no widgets.
+"""The landscape's figure and its frames: the loss in 3-D or as contours, and the paths of runs.
 
-As in `learning_figure`, a `blank` figure stays and a `frame` says what is to be seen on it: the loss in 3-D or as
-contours, and the paths of runs. The live lab and the charts draw the same.
+As in `learning_figure`, a `blank` figure stays and a `frame` says what is to be seen on it. The live lab and the charts
+draw the same.
 """
 
 import textwrap
@@ -11,26 +11,26 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from labkit.plots.theme import EARTH, LEVEL_LINE, RUN_STYLES, as_float32, base
+from labkit.plots import theme
+from labkit.plots.theme import RUN_STYLES, as_float32, base
 
-GREY = "#b4b8bd"  # where a loss is not finite
 KINDS = ("3-D", "contours")
-HEIGHT = 560  # pixels
+LANDSCAPE_HEIGHT = 560  # pixels
 WRAP = 102  # letters to a line of a caption: what a chart 700 pixels wide has room for
 LINE_HEIGHT = 17  # pixels of a caption's line
 LEVELS, PATH_POINTS = 16, 100  # contours; what a path is drawn with at most
-GROUND, MASK, CENTRE, PATHS = range(4)  # the traces of `blank`; each path has two
+SURFACE, MASK, CENTRE, PATH, UNDER_PATH = "surface", "mask", "centre", "path_{}", "under_path_{}"  # traces of `blank`
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 AXES = {"u": "along u", "v": "along v"}
 UNITS = dict.fromkeys("uv", "the direction as it was given: 1 = once its own length")
 DRAWN = {normalize: f"1 = every {normalize} moved by its own length" for normalize in ("filter", "layer")}
-BAR = {"thickness": 12, "x": 1.01, "xpad": 0, "outlinewidth": 0, "tickfont": {"size": 12}, "title": {"side": "right"}}
-HIDDEN = {"name": "grey: loss not finite", "colorscale": [[0, GREY], [1, GREY]], "showscale": False, "visible": False}
-LEGEND = {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "entrywidth": 0, "itemsizing": "constant"}
-LEGEND |= {"bgcolor": "rgba(0,0,0,0)", "font": {"size": 12}, "title": {"side": "top", "font": {"size": 12}}}
-DROPS = "thin lines: from the true loss to what the ground shows"
+LOSS_BAR = theme.BAR | {"thickness": 12, "tickfont": {"size": 12}, "title": {"side": "right"}}
+HIDDEN = {"name": "grey: loss not finite", "colorscale": [[0, theme.NOT_FINITE], [1, theme.NOT_FINITE]]}
+HIDDEN |= {"showscale": False, "visible": False, "uid": MASK}
+LEGEND = theme.ABOVE | {"y": 1.01, "entrywidth": 0, "itemsizing": "constant", "bgcolor": theme.CLEAR}
+LEGEND |= {"font": {"size": 12}, "title": {"side": "top", "font": {"size": 12}}}
+DROPS = "thin lines: from the true loss to what the surface shows"
 RINGS = "larger symbol: further off this plane, at most {} in weight space"
-LABEL = {"size": 13, "color": "#222222", "shadow": ", ".join(["0 0 3px #fff"] * 3)}  # to be read on any ground
 STOP = "%{meta}, step %{customdata[0]:,}<br>true loss %{customdata[1]:.4g}<br>this plane's loss here "
 STOP += "%{customdata[2]:.4g}<br>%{customdata[3]:.3g} off this plane<extra></extra>"
 
@@ -60,7 +60,7 @@ class Scale:
             return as_float32(np.where(np.isfinite(losses), np.minimum(heights, self.high), np.nan))
 
     def above(self, losses: np.ndarray) -> np.ndarray:
-        """Return heights a little over the ground, so that what is drawn there does not sink in."""
+        """Return heights a little over the surface, so that what is drawn there does not sink in."""
         return self.heights(losses) + np.float32(0.01 * (self.high - self.low))
 
     def title(self, value: str) -> str:
@@ -90,12 +90,29 @@ def scale(*losses: np.ndarray, log: bool, cut: bool = True) -> Scale:
     offset = _offset(np.concatenate(finite)) if log else 0.0
     heights = [np.log10(part + offset) if log else part for part in finite]
     low, highest = min(part.min() for part in heights), max(part.max() for part in heights)
-    usual = [(part.max(), *np.quantile(part, (0.05, 0.95))) for part in heights]
-    high = max(min(top, 2 * b - a) if cut and b > a else top for top, a, b in usual)
-    limit = None if high >= highest else 10**high - offset if log else high
-    alike = high - low <= 1e-6 * (1 if log else abs(low))  # then they have one colour, amid the bar
-    room = alike and (0.5 if log else 0.5 * abs(low) or 0.5)
+    high = max(_top(part) for part in heights) if cut else highest
+    limit = None
+    if high < highest:
+        limit = float(10**high - offset if log else high)
+    room = _room(low, high, log)
     return Scale(log, offset, float(low - room), float(high + room), limit)
+
+
+def _top(heights: np.ndarray) -> float:
+    """The highest that is drawn of one array: what towers twice as high as the 95th percentile, and more, is cut."""
+    usual, high = np.quantile(heights, (0.05, 0.95))
+    if high == usual:
+        return heights.max()
+    return min(heights.max(), 2 * high - usual)
+
+
+def _room(low: float, high: float, log: bool) -> float:
+    """How far to widen a range of equal heights to both sides, so that they have one colour, amid the bar."""
+    if high - low > 1e-6 * (1 if log else abs(low)):
+        return 0.0
+    if log:
+        return 0.5
+    return 0.5 * abs(low) or 0.5
 
 
 def _offset(losses: np.ndarray) -> float:
@@ -127,7 +144,7 @@ def _steps(low: float, high: float) -> np.ndarray:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Write a number as people do: 0.021, 12,300, 3·10⁻⁷."""
+    """Write a number as in print: 0.021, 12,300, 3·10⁻⁷."""
     if not np.isfinite(value) or value == 0 or 1e-4 <= abs(value) < 1e6:
         return f"{float(f'{value:.{digits}g}'):,.10g}".replace("-", "−")
     factor, power = f"{value:.{digits - 1}e}".split("e")
@@ -143,31 +160,34 @@ def blank(kind: str, trails: int = 1) -> go.Figure:
     """
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r} is not allowed: take one of {', '.join(KINDS)}.")
-    solid, figure = kind == "3-D", go.Figure(layout=base() | {"height": HEIGHT, "legend": LEGEND})
+    solid, figure = kind == "3-D", go.Figure(layout=base() | {"height": LANDSCAPE_HEIGHT, "legend": LEGEND})
     (_solid if solid else _flat)(figure)
     add = figure.add_scatter3d if solid else figure.add_scatter
     nothing = {axis: [] for axis in ("xyz" if solid else "xy")}
-    label = {"size": 13} if solid else LABEL
-    cross = {"symbol": "x", "color": "#000000", "line": {"color": "#ffffff", "width": 1.5}, "size": 5 if solid else 11}
-    pole = {"mode": "lines+markers", "line": {"color": "#000000", "width": 2}} if solid else {"mode": "markers"}
-    add(**nothing, **pole, marker=cross, name="centre: the network", hoverinfo="name")
+    label = {"size": 13} if solid else theme.LABEL
+    cross = {"symbol": "x", "color": theme.BLACK, "size": 5 if solid else 11}
+    cross["line"] = {"color": theme.WHITE, "width": 1.5}
+    pole = {"mode": "lines+markers", "line": {"color": theme.BLACK, "width": 2}} if solid else {"mode": "markers"}
+    add(**nothing, **pole, marker=cross, name="centre: the network", hoverinfo="name", uid=CENTRE)
     for k in range(trails):
         colour, dash, symbol = RUN_STYLES[k % len(RUN_STYLES)]
-        under = {"width": 1.5, "color": colour} if solid else {"width": 5.5, "color": "white"}
+        under = {"width": 1.5, "color": colour} if solid else {"width": 5.5, "color": theme.WHITE}
         line = {"width": 5 if solid else 2.5, "color": colour, "dash": dash}
         edge = {"width": 0 if solid else 1.5, "color": colour}
         dots = {"color": colour if solid else colour + "66", "symbol": symbol, "size": 3, "line": edge}
-        add(**nothing, mode="lines", line=under, showlegend=False, hoverinfo="skip")
-        add(**nothing, mode="lines+markers+text", line=line, marker=dots, textfont=label, hovertemplate=STOP)
+        add(**nothing, uid=UNDER_PATH.format(k), mode="lines", line=under, showlegend=False, hoverinfo="skip")
+        path = {"mode": "lines+markers+text", "line": line, "marker": dots}
+        add(**nothing, uid=PATH.format(k), **path, textfont=label, hovertemplate=STOP)
     return figure
 
 
 def _solid(figure: go.Figure) -> None:
     light = {"ambient": 0.75, "diffuse": 0.5, "specular": 0.05, "roughness": 0.9}
-    lines = {"z": {"show": True, "color": LEVEL_LINE["color"], "width": 1, "highlight": False}}
-    figure.add_surface(colorscale=EARTH, colorbar=BAR, lighting=light, opacity=0.85, contours=lines)
+    lines = {"z": {"show": True, "color": theme.LEVEL_LINE["color"], "width": 1, "highlight": False}}
+    colours = {"colorscale": theme.EARTH, "colorbar": LOSS_BAR, "opacity": 0.85}
+    figure.add_surface(uid=SURFACE, **colours, lighting=light, contours=lines)
     figure.add_surface(**HIDDEN, lighting=light, hoverinfo="skip")
-    axis = {"showspikes": False, "showbackground": False, "gridcolor": "#d8d8d8", "zeroline": False}
+    axis = {"showspikes": False, "showbackground": False, "gridcolor": theme.GRID, "zeroline": False}
     camera = {"eye": {"x": 1.5, "y": -1.65, "z": 1.1}, "center": {"z": -0.2}}
     scene = dict.fromkeys(("xaxis", "yaxis", "zaxis"), axis) | {"camera": camera, "aspectmode": "manual"}
     scene["aspectratio"] = {"x": 1.3, "y": 1.3, "z": 0.8}
@@ -175,7 +195,7 @@ def _solid(figure: go.Figure) -> None:
 
 
 def _flat(figure: go.Figure) -> None:
-    figure.add_contour(colorscale=EARTH, colorbar=BAR, line=LEVEL_LINE)
+    figure.add_contour(uid=SURFACE, colorscale=theme.EARTH, colorbar=LOSS_BAR, line=theme.LEVEL_LINE)
     figure.add_heatmap(**HIDDEN, zmin=0, zmax=1, hoverinfo="skip")
     figure.update_layout(margin={"r": 96, "t": 84, "b": 56 + 5 * LINE_HEIGHT})
     figure.update_xaxes(title_font_size=13, showgrid=False, zeroline=False, ticklabelstandoff=4)
@@ -198,24 +218,24 @@ def frame(
 
     Args:
         kind: "3-D" or "contours", as in `blank`.
-        plane: The ground.
+        plane: What to draw.
         trails: A `labkit.landscape.trajectories.Trajectory` under each name; at most as many as `blank` made room for.
         value: Which of the plane's values.
         log: Draw losses by powers of ten; an accuracy is drawn as it is.
         shared: The scale of several frames; without it, the plane's own.
-        zoom: What a person turned or zoomed is kept from frame to frame until this changes.
+        zoom: The view is kept as it was turned or zoomed, from frame to frame, until this changes.
     """
     solid = kind == "3-D"
     trails = {} if trails is None or (solid and value != "loss") else trails
     heights = shared or fitting([plane], trails.values() if solid else (), value, log)
     reach = max((float(trail.distance.max()) for trail in trails.values()), default=0.0)
     with np.errstate(over="ignore"):  # a loss beyond float32 is told as infinite
-        traces = {GROUND: _ground(plane, value, heights, solid), MASK: _mask(plane, value, heights, solid)}
+        traces = {SURFACE: _surface(plane, value, heights, solid), MASK: _mask(plane, value, heights, solid)}
         traces[CENTRE] = _centre(plane, value, heights, solid)
         for k, (name, trail) in enumerate(trails.items()):
             labels = "" if k else "start", name if len(trails) > 1 else f"step {int(trail.steps[-1]):,}"
             under, path = _path(trail, name, labels, heights if solid else None, reach)
-            traces |= {PATHS + 2 * k: under, PATHS + 2 * k + 1: path}
+            traces |= {UNDER_PATH.format(k): under, PATH.format(k): path}
     layout = _axes(plane, value, heights, solid) | {"uirevision": zoom + 1}  # 0 would be none
     layout["annotations"] = [caption(f"{units(plane)} {hides(plane, trails)}", 8 if solid else 50)]
     layout["legend"] = {"title": {"text": (DROPS if solid else RINGS.format(number(reach))) if reach else ""}}
@@ -231,14 +251,10 @@ def fitting(planes: Iterable, trails: Iterable, value: str, log: bool) -> Scale:
     return scale(*losses, log=log and not plain, cut=not plain)
 
 
-def _ground(plane: object, value: str, heights: Scale, solid: bool) -> dict:
+def _surface(plane: object, value: str, heights: Scale, solid: bool) -> dict:
     raw = np.where(plane.computed, plane.values[value], np.nan)
-    trace = {
-        "x": as_float32(plane.alpha),
-        "y": as_float32(plane.beta),
-        "z": heights.heights(raw),
-        "customdata": as_float32(raw),
-    }
+    trace = {"x": as_float32(plane.alpha), "y": as_float32(plane.beta)}
+    trace |= {"z": heights.heights(raw), "customdata": as_float32(raw)}
     trace["colorbar"] = {"title": {"text": heights.title(value)}} | heights.ticks()
     trace["hovertemplate"] = f"u %{{x:.3g}}, v %{{y:.3g}}<br>{value} %{{customdata:.4g}}<extra></extra>"
     trace["reversescale"] = value.endswith("accuracy")  # what is good is light
@@ -250,7 +266,7 @@ def _ground(plane: object, value: str, heights: Scale, solid: bool) -> dict:
 
 
 def _mask(plane: object, value: str, heights: Scale, solid: bool) -> dict:
-    """A grey sheet where the value is not finite, which goes on a little way under the ground around it."""
+    """A grey sheet where the value is not finite, which goes on a little way under the surface around it."""
     losses = plane.values[value]
     hole = plane.computed & ~np.isfinite(losses)
     if not hole.any():
@@ -277,7 +293,7 @@ def at_centre(plane: object, value: str = "loss") -> float:
 
 
 def _path(trail: object, name: str, labels: tuple, heights: Scale | None, reach: float) -> tuple[dict, dict]:
-    """A path and what is under it: in 3-D thin lines to the ground, on the map a white line to set it off."""
+    """A path and what is under it: in 3-D thin lines to the surface, on the map a white line to set it off."""
     count = len(trail.steps)
     kept = np.unique(np.linspace(0, count - 1, min(count, PATH_POINTS)).round().astype(int))
     line = {"x": as_float32(trail.alpha[kept]), "y": as_float32(trail.beta[kept])}
@@ -303,7 +319,7 @@ def _axes(plane: object, value: str, heights: Scale, solid: bool) -> dict:
 
 
 def caption(text: str, below: int) -> dict:
-    """Return an annotation under a plot, so many pixels below it."""
+    """Return an annotation `below` pixels under a plot."""
     lines = "<br>".join(textwrap.wrap(text, WRAP))
     place = {"x": 0, "y": 0, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "top", "yshift": -below}
     return {"text": lines, "align": "left", "showarrow": False, "font": {"size": 12}, **place}
@@ -320,7 +336,7 @@ def hides(plane: object, trails: dict) -> str:
     """Say what a slice does not show: how far off it the paths are, and how many directions it leaves out."""
     told = [_off(trails)] if trails else []
     if count := plane.facts.get("parameters"):
-        told.append(f"This is 2 of {count:,} directions: the ground may look different along others.")
+        told.append(f"This is 2 of {count:,} directions: the loss may look different along others.")
     return " ".join(told)
 
 
@@ -331,12 +347,10 @@ def _off(trails: dict) -> str:
     far, reach = int(trail.distance.argmax()), float(trail.distance.max())
     if reach < 1e-6 * (1 + np.abs([trail.alpha, trail.beta]).max()):
         return f"{path} lies in this plane."
-    shown = f"where the true loss is {number(trail.loss[-1])} and the picture shows {number(trail.plane_loss[-1])}"
-    end = (
-        "on this plane"
-        if trail.distance[-1] < 1e-3 * reach
-        else f"{number(trail.distance[-1])} off this plane, {shown}"
-    )
+    end = "on this plane"
+    if trail.distance[-1] >= 1e-3 * reach:
+        shown = f"where the true loss is {number(trail.loss[-1])} and the picture shows {number(trail.plane_loss[-1])}"
+        end = f"{number(trail.distance[-1])} off this plane, {shown}"
     furthest = f"furthest off, by {number(reach)}, is " + ("its start" if far == 0 else f"step {trail.steps[far]:,}")
     there = f"there the true loss is {number(trail.loss[far])} where the picture shows {number(trail.plane_loss[far])}"
     return f"{path} ends {end}; {furthest}: {there}."

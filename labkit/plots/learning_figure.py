@@ -1,7 +1,7 @@
-"""The lab's figure and its frames: what stays, what moves, as plain values. It knows no torch and no widgets.
+"""The lab's figure of a run, loss, score and predictions, and its frames: what stays and what moves.
 
-The live lab and a report draw the same figure: `frame`s say what changes, `apply` writes them into a plotly
-figure, and `labkit.lab.live_figure` sends them to a browser.
+The live lab and a report draw the same figure: `frames.apply` writes frames into a plotly figure, and
+`labkit.lab.live_figure` sends them to a browser.
 """
 
 from collections.abc import Sequence
@@ -10,27 +10,17 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from labkit.plots.theme import (
-    BAR,
-    BLUE,
-    COUNTS,
-    MAP,
-    ORANGE,
-    STRONG,
-    TEST,
-    TRAIN,
-    as_float32,
-    base,
-    loss_axis,
-)
+from labkit.plots import theme
+from labkit.plots.theme import TEST, TRAIN, as_float32, base
 
 EMPTY = {"text": "press Train", "x": 0.5, "y": 0.5, "xref": "x domain", "yref": "y domain", "showarrow": False}
-HEIGHT = 470  # pixels
+LEARNING_HEIGHT = 470  # pixels
 CURVE_POINTS = 400  # a curve has at most this many
 
 AGAINST = {"steps": "step", "seconds": "seconds of training"}
 MARKER = ("color", "colorscale", "cmin", "cmax", "line", "opacity", "showscale", "size", "symbol")  # what pictures set
-LOSS, TEST_LOSS, SCORE, HEAT, LINE, *POINTS = range(9)  # the traces of `blank`, in order
+TRAIN_LOSS, TEST_LOSS, SCORE, HEAT, LINE = "train_loss", "test_loss", "score", "heat", "line"  # traces of `blank`,
+POINTS = ("train_0", "test_0", "train_1", "test_1")  # and its points: of either part, of class 0 or 1
 
 
 class Thinned:
@@ -72,44 +62,26 @@ class Thinned:
 
 
 def blank() -> go.Figure:
-    """Return the lab's figure with nothing on it: loss and score on the left, what the network says on the right."""
-    figure = make_subplots(
-        rows=2,
-        cols=2,
-        specs=[[{}, {"rowspan": 2}], [{}, None]],
-        column_widths=[0.5, 0.5],
-        row_heights=[0.62, 0.38],
-        horizontal_spacing=0.11,
-        vertical_spacing=0.16,
-    )
+    """Return the lab's figure with nothing on it: loss and score on the left, predictions on the right."""
+    grid = {"specs": [[{}, {"rowspan": 2}], [{}, None]], "column_widths": [0.5, 0.5], "row_heights": [0.62, 0.38]}
+    figure = make_subplots(rows=2, cols=2, **grid, horizontal_spacing=0.11, vertical_spacing=0.16)
     line = {"mode": "lines", "x": [], "y": []}
-    figure.add_scatter(**line, name="train", line={"color": TRAIN, "width": 1.5}, row=1, col=1)
-    figure.add_scatter(**line, name="test", line={"color": TEST, "width": 2.5, "dash": "dot"}, row=1, col=1)
-    figure.add_scatter(**line, name="score", line={"color": TEST, "width": 2}, showlegend=False, row=2, col=1)
-    figure.add_heatmap(hoverinfo="skip", visible=False, row=1, col=2)
-    figure.add_scatter(**line, name="network", line={"color": TEST, "width": 2.5}, visible=False, row=1, col=2)
-    for _ in POINTS:
-        figure.add_scatter(mode="markers", x=[], y=[], visible=False, legend="legend2", row=1, col=2)
-    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "bgcolor": "rgba(0,0,0,0)", "entrywidth": 0}
-    figure.update_layout(
-        **base(),
-        height=HEIGHT,
-        legend={**legend, "x": 0},
-        legend2={**legend, "x": 1, "xanchor": "right", "font": {"size": 12}},
-        yaxis_title="loss",
-        xaxis3_title="step",
-    )
+    figure.add_scatter(**line, uid=TRAIN_LOSS, name="train", line={"color": TRAIN, "width": 1.5}, row=1, col=1)
+    dotted = {"color": TEST, "width": 2.5, "dash": "dot"}
+    figure.add_scatter(**line, uid=TEST_LOSS, name="test", line=dotted, row=1, col=1)
+    solid = {"color": TEST, "width": 2}
+    figure.add_scatter(**line, uid=SCORE, name="score", line=solid, showlegend=False, row=2, col=1)
+    right = {"visible": False, "row": 1, "col": 2}
+    figure.add_heatmap(uid=HEAT, hoverinfo="skip", **right)
+    figure.add_scatter(**line, uid=LINE, name="network", line={"color": TEST, "width": 2.5}, **right)
+    for name in POINTS:
+        figure.add_scatter(uid=name, mode="markers", x=[], y=[], legend="legend2", **right)
+    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "bgcolor": theme.CLEAR, "entrywidth": 0}
+    right = {"x": 1, "xanchor": "right", "font": {"size": 12}}
+    figure.update_layout(**base(), height=LEARNING_HEIGHT, legend=legend | {"x": 0}, legend2=legend | right)
+    figure.update_layout(yaxis_title="loss", xaxis3_title="step")
     figure.update_xaxes(title_font_size=13, ticklabelstandoff=4)  # off the other axis's lowest tick
     figure.update_yaxes(title_font_size=13, title_standoff=4)
-    return figure
-
-
-def apply(figure: go.Figure, frame: dict) -> go.Figure:
-    """Write a frame into a figure, in one update, and return the figure."""
-    with figure.batch_update():
-        for trace, values in frame["traces"].items():
-            figure.data[trace].update(values)
-        figure.update_layout(frame.get("layout", {}))
     return figure
 
 
@@ -130,16 +102,16 @@ def histories(
     """
     unit = np.float32(seconds_per_step or 1)
     test_x = np.asarray(test[0], dtype=np.float32) * unit
-    curves = [(train[0] * unit, train[1]), (test_x, test[1]), (test_x, score)]
-    traces = {k: {"x": as_float32(x), "y": as_float32(y)} for k, (x, y) in enumerate(curves)}
+    curves = {TRAIN_LOSS: (train[0] * unit, train[1]), TEST_LOSS: (test_x, test[1]), SCORE: (test_x, score)}
+    traces = {name: {"x": as_float32(x), "y": as_float32(y)} for name, (x, y) in curves.items()}
     return {"traces": traces, "layout": {"annotations": [] if len(train[0]) else [EMPTY]}}
 
 
 def prediction_update(picture: object, discrete: bool = False) -> dict:
-    """Return the frame of the moving part of what the network says, a `labkit.core.predictions.Picture`.
+    """Return the frame of the moving part of predictions.
 
     Args:
-        picture: What it says.
+        picture: A `labkit.core.predictions.Picture`.
         discrete: Colour a map by the answer's sign alone.
     """
     if picture.kind == "map":
@@ -156,28 +128,22 @@ def static_layout(picture: object, points: object, score_name: str, log: bool, a
     """Return the frame of everything that stays while a network learns: axes, data points, colours.
 
     Args:
-        picture: What the network says.
+        picture: The predictions.
         points: The data.
         score_name: What the score is.
         log: Draw losses by powers of ten.
         against: A key of `AGAINST`.
-        zoom: A person's zoom is kept from frame to frame until this changes.
+        zoom: The zoom is kept from frame to frame until this changes.
     """
     off = {"visible": False, "showlegend": False} | dict.fromkeys(("name", "legendrank", "legendgroup"))
     traces = {trace: off for trace in (HEAT, LINE, *POINTS)}
     draw = {"map": _map, "curve": _curve, "confusion": _confusion, "scatter": _scatter}[picture.kind]
     right, layout = draw(picture, points)
     low = 0 if score_name.endswith("accuracy") else -0.2
-    layout |= {
-        "uirevision": zoom,
-        "yaxis": {
-            **loss_axis(log),
-            "title": {"text": "loss" + (" (log scale)" if log else "")},
-        },
-        "xaxis": {"matches": "x3"},
-        "xaxis3": {"title": {"text": AGAINST[against]}},
-        "yaxis3": {"title": {"text": score_name}, "range": [low, 1.03]},
-    }
+    title = {"text": "loss (log scale)" if log else "loss"}
+    layout |= {"uirevision": zoom, "yaxis": theme.loss_axis(log) | {"title": title}, "xaxis": {"matches": "x3"}}
+    layout["xaxis3"] = {"title": {"text": AGAINST[against]}}
+    layout["yaxis3"] = {"title": {"text": score_name}, "range": [low, 1.03]}
     traces = {k: {**traces[k], **right.get(k, {})} for k in traces}
     for k in POINTS:  # nothing is left of the picture before
         traces[k]["marker"] = dict.fromkeys(MARKER) | traces[k].get("marker", {})
@@ -188,16 +154,9 @@ def _axes(x: str, y: str, x_range: Sequence | None = None, y_range: Sequence | N
     """The right panel's axes."""
     both = {}
     for name, title, extent in (("xaxis2", x, x_range), ("yaxis2", y, y_range)):
-        both[name] = {
-            "title": {"text": title},
-            "range": list(extent) if extent is not None else None,
-            "autorange": extent is None,
-            "tickmode": "auto",
-            "ticktext": None,
-            "tickvals": None,
-            "showgrid": False,
-            **more,
-        }
+        ends = {"range": None if extent is None else list(extent), "autorange": extent is None}
+        ticks = {"tickmode": "auto", "ticktext": None, "tickvals": None, "showgrid": False} | more
+        both[name] = {"title": {"text": title}} | ends | ticks
     return both
 
 
@@ -208,17 +167,9 @@ def _map(picture: object, points: object) -> tuple[dict, dict]:
         names = [f"class {picture.labels[0]}", "unsure", f"class {picture.labels[1]}"]
     else:
         names = [f"≤ {low:.3g}", f"{picture.centre:.3g}", f"≥ {high:.3g}"]
-    heat = {
-        "x": as_float32(x),
-        "y": as_float32(y),
-        "zmin": 1,
-        "zmax": 255,
-        "colorscale": MAP,
-        "texttemplate": None,
-        "zsmooth": "best",
-        "colorbar": {**BAR, "tickvals": [1, 128, 255], "ticktext": names, "title": {"text": ""}},
-        "visible": True,
-    }
+    heat = {"x": as_float32(x), "y": as_float32(y), "zmin": 1, "zmax": 255, "zsmooth": "best", "visible": True}
+    heat |= {"colorscale": theme.MAP, "texttemplate": None}
+    heat["colorbar"] = theme.BAR | {"tickvals": [1, 128, 255], "ticktext": names, "title": {"text": ""}}
     extents = (float(x[0]), float(x[-1])), (float(y[0]), float(y[-1]))
     return {HEAT: heat, **_map_points(picture, points)}, _axes("input 1", "input 2", *extents)
 
@@ -232,63 +183,48 @@ def _map_points(picture: object, points: object) -> dict:
         if picture.classes:
             chosen = chosen & (points.value == group)
             name = "hollow: test" if test else f"class {picture.labels[group]}"
-            symbol, colour = ("circle", "diamond")[group], (BLUE, ORANGE)[group]
+            symbol, colour = ("circle", "diamond")[group], (theme.BLUE, theme.ORANGE)[group]
             marker = {"color": colour, "symbol": symbol + "-open" * test}
         elif group:
             break
         else:
             name = "test" if test else "train"
             marker = {"color": as_float32(points.value[chosen]), "symbol": "diamond" if test else "circle"}
-            marker |= {"colorscale": STRONG, "cmin": picture.centre - picture.reach}
+            marker |= {"colorscale": theme.STRONG, "cmin": picture.centre - picture.reach}
             marker["cmax"] = picture.centre + picture.reach
-        outline = {"width": 0.7, "color": "white" if picture.classes else "#555555"}
+        outline = {"width": 0.7, "color": theme.WHITE if picture.classes else theme.OUTLINE}
         if test and picture.classes:
             outline = {"width": 1.6, "color": marker["color"]}
         marker |= {"size": 6, "line": outline, "showscale": False}
-        traces[trace] = {
-            "x": as_float32(points.x[chosen]),
-            "y": as_float32(points.y[chosen]),
-            "name": name,
-            "marker": marker,
-            "visible": True,
-            "showlegend": trace != POINTS[3],
-            "legendrank": 1000 + test,
-            "legendgroup": name,
-        }
+        traces[trace] = _dots(points, chosen, name, marker)
+        traces[trace] |= {"showlegend": trace != POINTS[3], "legendrank": 1000 + test, "legendgroup": name}
     return traces
+
+
+def _dots(points: object, chosen: np.ndarray, name: str, marker: dict) -> dict:
+    """The chosen data points as a visible trace."""
+    both = {"x": as_float32(points.x[chosen]), "y": as_float32(points.y[chosen])}
+    return both | {"name": name, "marker": marker, "visible": True, "showlegend": True}
 
 
 def _curve(picture: object, points: object) -> tuple[dict, dict]:
     traces = {LINE: {"name": "network", "visible": True, "showlegend": True, "legend": "legend2"}}
     for test, trace in ((False, POINTS[0]), (True, POINTS[1])):
         chosen = points.test == test
+        name, colour, symbol = ("test", TEST, "diamond-open") if test else ("train", TRAIN, "circle")
         if chosen.any():
-            traces[trace] = {
-                "x": as_float32(points.x[chosen]),
-                "y": as_float32(points.y[chosen]),
-                "name": "test" if test else "train",
-                "marker": {"color": TEST if test else TRAIN, "symbol": "diamond-open" if test else "circle", "size": 7},
-                "visible": True,
-                "showlegend": True,
-            }
+            traces[trace] = _dots(points, chosen, name, {"color": colour, "symbol": symbol, "size": 7})
     pad = 0.35 * float(np.ptp(points.y))
     extent = float(points.y.min()) - pad, float(points.y.max()) + pad
     return traces, _axes("input", "target", (float(picture.x[0]), float(picture.x[-1])), extent)
 
 
 def _confusion(picture: object, points: object) -> tuple[dict, dict]:
-    heat = {
-        "x": list(range(picture.classes)),
-        "y": list(range(picture.classes)),
-        "zmin": 0,
-        "zmax": max(1, int(picture.z.sum(1).max())),
-        "colorscale": COUNTS,
-        "texttemplate": "%{z}",
-        "zsmooth": False,
-        "colorbar": {**BAR, "title": {"text": "samples"}, "tickvals": None, "ticktext": None},
-        "visible": True,
-    }
-    names = {"tickmode": "array", "tickvals": list(range(picture.classes)), "ticktext": list(picture.labels)}
+    classes = list(range(picture.classes))
+    heat = {"x": classes, "y": classes, "zmin": 0, "zmax": max(1, int(picture.z.sum(1).max())), "zsmooth": False}
+    heat |= {"colorscale": theme.COUNTS, "texttemplate": "%{z}", "visible": True}
+    heat["colorbar"] = theme.BAR | {"title": {"text": "samples"}, "tickvals": None, "ticktext": None}
+    names = {"tickmode": "array", "tickvals": classes, "ticktext": list(picture.labels)}
     axes = _axes("predicted class", "true class", None, None, **names)
     axes["yaxis2"] |= {"autorange": "reversed"}
     return {HEAT: heat}, axes
@@ -296,12 +232,9 @@ def _confusion(picture: object, points: object) -> tuple[dict, dict]:
 
 def _scatter(picture: object, points: object) -> tuple[dict, dict]:
     low, high = float(picture.x.min()), float(picture.x.max())
-    dots = {
-        "name": picture.part,
-        "marker": {"color": TEST if picture.part == "test" else TRAIN, "symbol": "circle", "size": 6, "opacity": 0.7},
-        "visible": True,
-        "showlegend": True,
-    }
+    colour = TEST if picture.part == "test" else TRAIN
+    dots = {"name": picture.part, "visible": True, "showlegend": True}
+    dots["marker"] = {"color": colour, "symbol": "circle", "size": 6, "opacity": 0.7}
     ideal = {"x": [low, high], "y": [low, high], "name": "perfect", "visible": True, "showlegend": True}
     pad = 0.15 * (high - low)
     axes = _axes("target", "prediction", (low - pad, high + pad), (low - pad, high + pad))

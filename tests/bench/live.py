@@ -54,7 +54,7 @@ def live_row(tab: str, repetitions: int) -> Row:
     lab = Lab(SPEC, name="bench")
     lab.screen.speed.value = float("inf")
     lab.screen.ask("show")  # as if a front end looked; its messages go nowhere
-    lab.screen.tabs.selected_index = TABS.index(tab)
+    lab.screen.tabs.selected_index = TABS.index(tab.lower())
     trainer = Trainer(SPEC)
 
     def live() -> float:

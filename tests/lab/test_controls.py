@@ -6,14 +6,51 @@ import ipywidgets as widgets
 import numpy as np
 import pytest
 
-from labkit.core.spec import ACTIVATIONS, DATASETS, INITS, LOSSES, OPTIMIZERS, RULES, SHAPES, Menu, Number, Spec, Whole
-from labkit.lab.controls import GROUPS, OWN, STOPS, Controls
+from labkit.core.spec import (
+    ACTIVATIONS,
+    CSV,
+    DATASETS,
+    INITS,
+    LOSSES,
+    OPTIMIZERS,
+    RULES,
+    SHAPES,
+    Menu,
+    Number,
+    Spec,
+    Whole,
+)
+from labkit.lab import texts
+from labkit.lab.choices import Choices
+from labkit.lab.controls import GROUPS, STOPS, Controls
 
 REGRESSION = Spec(dataset="plane", loss="mse")
 
 
+class Chosen(Controls):
+    """Controls with the choices that they change, as a worker joins them."""
+
+    def __init__(self, spec=None, **more):
+        self.choices, self.calls = Choices(spec or Spec()), []
+        super().__init__(self.choices.spec, self.take, **more)
+
+    def take(self, values):
+        self.calls.append(values)
+        self.choices.values |= values
+
+    def settle(self):
+        mended = self.choices.settle()
+        self.move(mended)
+        self.show(self.choices.spec)
+        return self.choices.spec
+
+    def open(self, spec):
+        self.choices.set(spec)
+        self.set(spec)
+
+
 def controls(spec=None):
-    return Controls(spec or Spec(), lambda: None)
+    return Chosen(spec)
 
 
 def everything_in(widget):
@@ -43,14 +80,14 @@ def test_labels_tell_the_controls_apart_and_stand_in_named_groups():
     labels = [widget.description for widget in made.widgets.values()]
     assert len(set(labels)) == len(labels)
     assert [group.children[0].value for group in made.view.children] == [
-        f"<b class='labkit-heading'>{title}</b>" for title in GROUPS
+        f"<b class='labkit-heading'>{texts.GROUPS[key]}</b>" for key in GROUPS
     ]
 
 
 @pytest.mark.parametrize("name", [name for name, rule in RULES.items() if isinstance(rule, Menu)])
 def test_a_menu_offers_what_the_rules_allow_and_the_datasets_a_file_of_ones_own(name):
-    own = [OWN] if name == "dataset" else []
-    assert list(controls().widgets[name].options) == [*RULES[name].options, *own]
+    own = [CSV] if name == "dataset" else []
+    assert [value for _, value in controls().widgets[name].options] == [*RULES[name].options, *own]
 
 
 @pytest.mark.parametrize("name", STOPS)
@@ -98,23 +135,23 @@ def test_any_spec_comes_back_from_the_controls_as_it_was():
     made = controls()
     for seed in range(100):
         spec = some_spec(seed)
-        made.set(spec)
-        assert made.spec() == made.settle() == made.last == spec and made.note == ""
+        made.open(spec)
+        assert Spec(**made.choices.values) == made.settle() == made.choices.spec == spec and made.choices.note == ""
 
 
 @pytest.mark.parametrize("spec", [Spec(), Spec.article(), REGRESSION, Spec(lr=0.010000001), Spec(l2=1.0000001e-3)])
 def test_known_specs_come_back_as_they_were(spec):
-    assert controls(spec).spec() == spec
+    assert Spec(**controls(spec).choices.values) == spec
     made = controls()
-    made.set(spec)
-    assert made.spec() == spec
+    made.open(spec)
+    assert Spec(**made.choices.values) == spec
 
 
 def test_a_value_between_the_stops_becomes_a_stop_of_its_own_and_no_other_is_lost():
     made = controls(Spec(width=13, lr=0.0123))
     values = [value for _, value in made.widgets["width"].options]
     assert made.widgets["width"].value == 13 and set(values) == {13, *STOPS["width"]}
-    made.set(Spec())
+    made.open(Spec())
     assert [value for _, value in made.widgets["width"].options] == list(STOPS["width"])
 
 
@@ -123,16 +160,15 @@ def test_a_table_of_ones_own_comes_back_as_it_was(tmp_path):
     path.write_text("a,y\n1,2\n")
     spec = REGRESSION.but(dataset=f"csv:{path}")
     made = controls(spec)
-    assert made.widgets["dataset"].value == OWN and made.widgets["csv"].value == str(path)
-    assert made.spec() == made.settle() == spec and shown(made, "csv")
+    assert made.widgets["dataset"].value == CSV and made.widgets["csv"].value == str(path)
+    assert Spec(**made.choices.values) == made.settle() == spec and shown(made, "csv")
 
 
 def test_moving_a_control_calls_back_and_is_what_the_spec_says():
-    calls = []
-    made = Controls(Spec(), lambda: calls.append(1))
+    made = controls()
     for name, value in {"depth": 5, "activation": "relu", "residual": True, "seed": 9, "lr": 0.1}.items():
         made.widgets[name].value = value
-    assert len(calls) == 5
+    assert len(made.calls) == 5
     assert made.settle() == Spec(depth=5, activation="relu", residual=True, seed=9, lr=0.1)
 
 
@@ -175,7 +211,7 @@ def test_only_controls_that_mean_something_now_are_shown(spec, also):
 
 def test_choosing_a_file_of_ones_own_shows_where_to_write_its_path(tmp_path):
     made = controls()
-    made.widgets["dataset"].value = OWN
+    made.widgets["dataset"].value = CSV
     with pytest.raises(ValueError, match="PATH is a file that exists"):
         made.settle()
     assert shown(made, "csv")
@@ -197,10 +233,10 @@ def test_a_regression_turns_cross_entropy_to_mse_with_a_note_and_classes_turn_it
     made = controls()
     made.widgets["dataset"].value = dataset
     assert made.settle() == Spec(dataset=dataset, loss="mse") and made.widgets["loss"].value == "mse"
-    assert made.note == "loss was changed to mse."
+    assert made.choices.note == "loss was changed to mse."
     made.widgets["dataset"].value = "moons"
     assert made.settle() == Spec(dataset="moons")
-    assert made.note == "loss was changed to cross_entropy."
+    assert made.choices.note == "loss was changed to cross_entropy."
 
 
 def test_a_loss_that_the_person_chose_meanwhile_stays():
@@ -210,14 +246,14 @@ def test_a_loss_that_the_person_chose_meanwhile_stays():
     made.widgets["loss"].value = "huber"
     made.settle()
     made.widgets["dataset"].value = "moons"
-    assert made.settle().loss == "huber" and made.note == ""
+    assert made.settle().loss == "huber" and made.choices.note == ""
 
 
 def test_a_batch_larger_than_a_new_training_set_becomes_all_of_it():
     made = controls()
     made.widgets["dataset"].value = "chebyshev"
     assert made.settle() == Spec(dataset="chebyshev", loss="mse", batch_size=0)
-    assert "batch_size was changed to all." in made.note and "loss was changed to mse." in made.note
+    assert "batch_size was changed to all." in made.choices.note and "loss was changed to mse." in made.choices.note
 
 
 def test_a_note_goes_with_the_next_change_and_stays_without_one():
@@ -225,18 +261,18 @@ def test_a_note_goes_with_the_next_change_and_stays_without_one():
     made.widgets["dataset"].value = "plane"
     made.settle()
     made.settle()
-    assert made.note
+    assert made.choices.note
     made.widgets["depth"].value = 4
     made.settle()
-    assert made.note == ""
+    assert made.choices.note == ""
 
 
 def test_another_spec_takes_the_note_with_it():
     made = controls()
     made.widgets["dataset"].value = "plane"
     made.settle()
-    made.set(Spec(depth=1))
-    assert made.settle() == Spec(depth=1) and made.note == ""
+    made.open(Spec(depth=1))
+    assert made.settle() == Spec(depth=1) and made.choices.note == ""
 
 
 @pytest.mark.parametrize(
@@ -256,7 +292,7 @@ def test_what_the_person_chose_is_refused_with_its_reason_and_left_standing(choi
     made.widgets[name].value = wrong
     with pytest.raises(ValueError, match=says):
         made.settle()
-    assert made.widgets[name].value == wrong and made.last == kept
+    assert made.widgets[name].value == wrong and made.choices.spec == kept
 
 
 def test_numbers_beyond_their_bounds_stop_at_the_bound():
@@ -266,11 +302,11 @@ def test_numbers_beyond_their_bounds_stop_at_the_bound():
         assert isinstance(widget, widgets.BoundedIntText)
         for value, taken in ((rule.low - 5, rule.low), (rule.high + 5, rule.high)):
             widget.value = value
-            assert widget.value == taken and getattr(made.spec(), name) == taken
+            assert widget.value == taken and getattr(Spec(**made.choices.values), name) == taken
 
 
 def test_with_data_of_ones_own_no_data_set_is_to_be_chosen():
-    controls = Controls(Spec(), lambda: None, own=True)
+    controls = Chosen(own_data=True)
     hidden = {name for name, widget in controls.widgets.items() if widget.layout.display == "none"}
     assert {"dataset", "csv", "samples", "noise", "inputs"} <= hidden and "train_share" not in hidden
     controls.widgets["loss"].value = "huber"

@@ -9,8 +9,8 @@ import pytest
 import labkit
 from labkit.core.spec import Spec
 from labkit.lab.live_figure import LiveFigure, packed
-from labkit.lab.view import _merge
 from labkit.plots import learning_figure
+from labkit.plots.frames import apply, merge
 
 QUICK = Spec(samples=60, width=6, depth=1, batch_size=16, steps=30)
 SPECS = {
@@ -58,7 +58,7 @@ def test_packing_reaches_everywhere_and_leaves_the_rest_alone():
 def test_merging_writes_nested_values_over_those_that_were_there():
     into = {"axis": {"title": "loss", "range": [0, 1]}, "x": {"bdata": "old"}}
     part = {"axis": {"range": None}, "new": {"deep": 1}}
-    _merge(into, part)
+    merge(into, part)
     assert into == {"axis": {"title": "loss", "range": None}, "x": {"bdata": "old"}, "new": {"deep": 1}}
     into["new"]["deep"] = 2
     assert part["new"]["deep"] == 1  # what was merged in is not shared
@@ -76,8 +76,8 @@ def frames_of(run, log=True, against="steps", until=None):
 def merged(*parts):
     into = {"traces": {}, "layout": {}}
     for part in parts:
-        _merge(into, part)
-    return learning_figure.apply(learning_figure.blank(), into)
+        merge(into, part)
+    return apply(learning_figure.blank(), into)
 
 
 def seen(figure):
@@ -100,11 +100,7 @@ def test_frames_merged_one_after_another_are_the_figure_drawn_at_once(runs, name
     run = runs[name]
     early, late = frames_of(run, log=False, until=5), frames_of(run)
     assert seen(merged(*early, *late)) == seen(merged(*late))
-    assert seen(merged(*late)) == seen(
-        learning_figure.apply(
-            learning_figure.apply(learning_figure.apply(learning_figure.blank(), late[0]), late[1]), late[2]
-        )
-    )
+    assert seen(merged(*late)) == seen(apply(learning_figure.blank(), *late))
 
 
 @pytest.mark.parametrize("before", SPECS)
@@ -123,10 +119,10 @@ def test_a_frame_is_sent_as_one_small_message_and_the_whole_figure_when_it_is_vi
     monkeypatch.setattr(figure, "send", sent.append)
     figure._handle_custom_msg("view", [])
     assert viewed == [1]
-    figure.draw({"traces": {3: {"z": np.zeros((4, 4), np.uint8)}}})
+    figure.draw({"traces": {"heat": {"z": np.zeros((4, 4), np.uint8)}}})
     figure.show(learning_figure.blank())
     frame, whole = sent
-    assert frame["traces"][3]["z"]["shape"] == "4, 4" and frame["layout"] == {}
+    assert frame["traces"]["heat"]["z"]["shape"] == "4, 4" and frame["layout"] == {}
     assert whole["figure"]["layout"]["height"] > 0 and len(json.dumps(whole)) < 30_000
     figure.close()
 

@@ -1,14 +1,17 @@
 """Charts: thinned histories against plain means; named axes and legends, never colour alone; one sentence in words."""
 
 import json
+import re
+from functools import partial
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import labkit
 from labkit.core import predictions
 from labkit.core.spec import Spec
-from labkit.plots import charts, learning_figure, theme
+from labkit.plots import charts, frames, landscape_figure, learning_figure, theme
 
 QUICK = Spec(samples=80, width=6, depth=1, batch_size=16, steps=40)
 SPECS = {
@@ -27,8 +30,38 @@ def runs():
     return {name: labkit.train(spec) for name, spec in SPECS.items()}
 
 
+def trace(figure, uid):
+    (found,) = figure.select_traces({"uid": uid})
+    return found
+
+
 def numbers(value):
     return np.asarray(value, dtype=float)
+
+
+@pytest.mark.parametrize(
+    "figure", [learning_figure.blank, *(partial(landscape_figure.blank, kind, 2) for kind in landscape_figure.KINDS)]
+)
+def test_every_trace_has_a_name_of_its_own_that_css_can_select_and_other_names_are_refused(figure):
+    names = list(frames.places(figure()))
+    assert len(names) == len(figure().data) and all(re.fullmatch("[a-z][a-z0-9_]*", name) for name in names)
+    with pytest.raises(KeyError, match="somewhere"):
+        frames.apply(figure(), {"traces": {"somewhere": {"visible": True}}})
+
+
+def test_every_colour_of_the_charts_and_of_the_lab_stands_in_the_theme_or_comes_from_jupyterlab():
+    files = [*(ROOT / "labkit" / "plots").glob("*.py"), *(ROOT / "labkit" / "lab").rglob("*.*")]
+    literal = re.compile(r"#[0-9a-fA-F]{3,8}\b|rgba?\(|hsl\(")
+    coloured = {path.name for path in files if path.suffix != ".pyc" and literal.search(path.read_text())}
+    assert len(files) > 20 and coloured == {"theme.py"}
+
+
+def test_a_blank_chart_has_named_axes_and_its_legend_off_the_data():
+    figure = theme.chart("width", "test loss")
+    layout = figure.layout
+    assert (layout.xaxis.title.text, layout.yaxis.title.text, layout.height) == ("width", "test loss", 360)
+    assert layout.legend.y > 1 and layout.xaxis.title.font.size == 13
+    assert theme.chart("a", "b", figure, height=200) is figure and figure.layout.height == 200
 
 
 # Thinned histories
@@ -111,7 +144,7 @@ def test_train_and_test_have_the_same_colours_everywhere_and_a_second_cue(runs, 
     curves = {trace.name: trace for trace in figure.data[:2]}
     assert {each: curves[each].line.color for each in curves} == colours
     assert curves["train"].line.dash != curves["test"].line.dash
-    dots = [t for t in figure.data[learning_figure.POINTS[0] :] if t.visible is not False]
+    dots = [t for t in figure.data[-4:] if t.visible is not False]
     for trace in dots:
         if trace.name in colours and isinstance(trace.marker.color, str):
             assert trace.marker.color == colours[trace.name]
@@ -120,7 +153,7 @@ def test_train_and_test_have_the_same_colours_everywhere_and_a_second_cue(runs, 
 
 def test_two_classes_differ_in_colour_and_shape_and_test_points_are_hollow(runs):
     for name in ("map", "map of one output"):
-        traces = charts.learning(runs[name]).data[learning_figure.POINTS[0] :]
+        traces = charts.learning(runs[name]).data[-4:]
         assert [trace.marker.symbol for trace in traces] == ["circle", "circle-open", "diamond", "diamond-open"]
         assert [trace.marker.color for trace in traces] == [theme.BLUE] * 2 + [theme.ORANGE] * 2
         points = runs[name].points()
@@ -131,12 +164,12 @@ def test_two_classes_differ_in_colour_and_shape_and_test_points_are_hollow(runs)
 def test_a_dot_of_a_regression_has_the_colour_that_the_map_has_there_for_its_target(runs):
     figure = charts.learning(runs["map of values"])
     picture = runs["map of values"].picture()
-    train, test = figure.data[learning_figure.POINTS[0]], figure.data[learning_figure.POINTS[1]]
+    train, test = trace(figure, "train_0"), trace(figure, "test_0")
     for dots in (train, test):
         assert dots.marker.cmin == pytest.approx(picture.centre - picture.reach)
         assert dots.marker.cmax == pytest.approx(picture.centre + picture.reach)
     assert (train.marker.symbol, test.marker.symbol) == ("circle", "diamond")
-    low, middle, high = figure.data[learning_figure.HEAT].colorbar.ticktext
+    low, middle, high = trace(figure, learning_figure.HEAT).colorbar.ticktext
     assert low.startswith("≤") and high.startswith("≥")
     assert float(middle) == pytest.approx(picture.centre, abs=0.01)
 
@@ -157,7 +190,7 @@ def test_a_network_whose_answer_grows_with_input_1_is_bluer_on_the_left():
     run = labkit.train(QUICK.but(dataset="plane", loss="mse", depth=0, steps=400, lr=0.05), data=(x, x[:, 0]))
     assert run.score[-1] > 0.99
     figure = charts.learning(run)
-    heat = figure.data[learning_figure.HEAT]
+    heat = trace(figure, learning_figure.HEAT)
     assert (np.diff(numbers(heat.z), axis=1) >= 0).all() and heat.z[40][0] < 60 < 200 < heat.z[40][-1]
     assert heat.x[0] < 0 < heat.x[-1] and figure.layout.xaxis2.range[0] < figure.layout.xaxis2.range[1]
     assert heat.colorscale[0][1] == theme.MAP[0][1] and heat.colorscale[-1][1] == theme.MAP[2][1]
@@ -183,7 +216,7 @@ def test_a_map_by_the_answer_alone_has_two_shades():
 def test_a_confusion_matrix_is_read_from_the_top_with_the_truth_beside_its_rows(runs):
     run = runs["confusion"]
     figure = charts.learning(run)
-    heat, layout = figure.data[learning_figure.HEAT], figure.layout
+    heat, layout = trace(figure, learning_figure.HEAT), figure.layout
     assert np.array_equal(numbers(heat.z), run.picture().z) and layout.yaxis2.autorange == "reversed"
     assert list(layout.xaxis2.ticktext) == list(layout.yaxis2.ticktext) == list("0123456789")
     assert heat.texttemplate == "%{z}"
@@ -240,10 +273,30 @@ FALLING, LEVEL, RISING = np.geomspace(1, 0.01, 50), np.full(50, 0.2), np.linspac
 
 @pytest.mark.parametrize(
     "losses, word",
-    [(FALLING, "still falling"), (LEVEL, "level"), (RISING, "rising"), (np.ones(3), "just begun")],
+    [
+        (FALLING, "still falling"),
+        (LEVEL, "level"),
+        (RISING, "rising, above its best of 0.1"),
+        (np.ones(3), "just begun"),
+    ],
 )
 def test_the_trend_of_a_curve_in_words(losses, word):
     assert charts.trend(losses) == word
+
+
+def test_the_trend_goes_by_steps_and_not_by_how_many_were_measured():
+    early, late = np.arange(40), np.arange(100, 1001, 100)  # dense at first, as the schedule is
+    losses = np.concatenate([np.geomspace(1, 0.02, 40), np.full(10, 0.01)])
+    assert charts.trend(losses) == "still falling" and charts.trend(losses, [*early, *late]) == "level"
+
+
+@pytest.mark.parametrize("earlier", [0.75, 0.9])
+def test_a_loss_that_jumped_up_is_never_said_to_be_still_falling(earlier):
+    steps = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128, 256])
+    jumped = np.array([2, 1.5, 1.2, 1, 0.9, 0.8, 0.3, 0.007, earlier, 0.75])
+    said = charts.in_words(jumped, jumped, 0.5, "test R²", steps)
+    assert "still falling" not in said and ", above its best of 0.007 at step 64; test R²" in said
+    assert charts.trend([1, 1, 1, 1, 1, 0.2, 0.1, 0.1, 1e-2, 0.05]) == "falling again, above its best of 0.01"
 
 
 def test_the_sentence_of_a_run_that_has_not_begun():

@@ -11,7 +11,7 @@ import pytest
 from labkit.lab.live_figure import packed
 from labkit.landscape.planes import Line, Plane
 from labkit.landscape.trajectories import Trajectory
-from labkit.plots import charts, landscape_figure, learning_figure, theme
+from labkit.plots import charts, frames, landscape_figure, theme
 
 FACTS = {
     "axes": {"u": "random direction u", "v": "random direction v"},
@@ -60,7 +60,12 @@ KIND = pytest.mark.parametrize("kind", landscape_figure.KINDS)
 
 def drawn(kind, plane, trails=None, **more):
     figure = landscape_figure.blank(kind, len(trails or {}))
-    return learning_figure.apply(figure, landscape_figure.frame(kind, plane, trails, **more))
+    return frames.apply(figure, landscape_figure.frame(kind, plane, trails, **more))
+
+
+def trace(figure, uid):
+    (found,) = figure.select_traces({"uid": uid})
+    return found
 
 
 def text_of(figure):
@@ -180,7 +185,7 @@ def test_every_ground_can_be_drawn_and_told(name, log, kind):
     odd = plane(ODD[name])
     figure = drawn(kind, odd, {"path": trail()}, log=log)
     json.loads(figure.to_json())
-    ground = figure.data[landscape_figure.GROUND]
+    ground = trace(figure, landscape_figure.SURFACE)
     assert np.array_equal(np.isnan(ground.z), ~np.isfinite(odd.loss)) and not np.isinf(ground.z).any()
     low, high = (ground.cmin, ground.cmax) if kind == "3-D" else (ground.zmin, ground.zmax)
     assert np.isfinite([low, high]).all() and low < high
@@ -189,20 +194,20 @@ def test_every_ground_can_be_drawn_and_told(name, log, kind):
 
 @KIND
 def test_what_hovers_is_the_raw_loss(kind):
-    ground = drawn(kind, plane(ODD["a corner of 1e9"])).data[landscape_figure.GROUND]
+    ground = trace(drawn(kind, plane(ODD["a corner of 1e9"])), landscape_figure.SURFACE)
     assert np.array_equal(ground.customdata, np.float32(ODD["a corner of 1e9"]))
     assert "loss %{customdata" in ground.hovertemplate
 
 
 @KIND
 def test_losses_that_are_not_finite_are_holes_over_a_grey_sheet_that_the_legend_names(kind):
-    mask = drawn(kind, plane(ODD["inf"])).data[landscape_figure.MASK]
+    mask = trace(drawn(kind, plane(ODD["inf"])), landscape_figure.MASK)
     sheet = np.nan_to_num(mask.z) != 0
     assert mask.visible and mask.showlegend and mask.name == "grey: loss not finite"
-    assert {colour for _, colour in mask.colorscale} == {landscape_figure.GREY}
+    assert {colour for _, colour in mask.colorscale} == {theme.NOT_FINITE}
     hole = ~np.isfinite(ODD["inf"])
     assert sheet[hole].all() and not sheet[7:, 7:].any()  # it ends a little way under the ground
-    assert not drawn(kind, plane()).data[landscape_figure.MASK].visible
+    assert not trace(drawn(kind, plane()), landscape_figure.MASK).visible
 
 
 @KIND
@@ -211,8 +216,8 @@ def test_cells_that_are_not_computed_are_neither_ground_nor_grey(kind):
     half.computed[:4, :4] = False
     figure = drawn(kind, half)
     assert (
-        np.isnan(figure.data[landscape_figure.GROUND].z[:4, :4]).all()
-        and not figure.data[landscape_figure.MASK].visible
+        np.isnan(trace(figure, landscape_figure.SURFACE).z[:4, :4]).all()
+        and not trace(figure, landscape_figure.MASK).visible
     )
 
 
@@ -220,13 +225,13 @@ def test_cells_that_are_not_computed_are_neither_ground_nor_grey(kind):
 def test_the_picture_names_its_axes_and_heights_and_the_caption_their_units(kind):
     figure = drawn(kind, plane(BOWL - BOWL.min()))
     axes = figure.layout.scene if kind == "3-D" else figure.layout
-    titles = axes.xaxis.title.text, axes.yaxis.title.text, figure.data[landscape_figure.GROUND].colorbar.title.text
+    titles = axes.xaxis.title.text, axes.yaxis.title.text, trace(figure, landscape_figure.SURFACE).colorbar.title.text
     assert titles == ("random direction u", "random direction v", "loss + 0.001 (log scale)")
     assert text_of(figure).startswith("Along u and v: 1 = each filter moved by its own length.")
-    assert text_of(figure).endswith("This is 2 of 609 directions: the ground may look different along others.")
+    assert text_of(figure).endswith("This is 2 of 609 directions: the loss may look different along others.")
     if kind == "3-D":
         assert axes.zaxis.title.text == titles[2]
-        assert axes.zaxis.ticktext == figure.data[landscape_figure.GROUND].colorbar.ticktext
+        assert axes.zaxis.ticktext == trace(figure, landscape_figure.SURFACE).colorbar.ticktext
     assert axes.xaxis.range == axes.yaxis.range == (-1, 1) and axes.xaxis.autorange is axes.yaxis.autorange is False
 
 
@@ -242,17 +247,17 @@ def test_a_plane_without_notes_has_named_axes_too(kind):
 def test_an_accuracy_is_drawn_as_it_is_and_what_is_good_is_light(kind):
     peak = np.random.default_rng(0).uniform(0.49, 0.51, BOWL.shape)
     peak[10, 10] = 1
-    ground = drawn(kind, plane(accuracy=peak), value="accuracy").data[landscape_figure.GROUND]
+    ground = trace(drawn(kind, plane(accuracy=peak), value="accuracy"), landscape_figure.SURFACE)
     assert np.allclose(ground.z, peak) and ground.reversescale and ground.colorbar.title.text == "accuracy"
-    assert not drawn(kind, plane()).data[landscape_figure.GROUND].reversescale
+    assert not trace(drawn(kind, plane()), landscape_figure.SURFACE).reversescale
 
 
 @KIND
 def test_the_centre_is_marked_where_it_is_within_the_window(kind):
-    centre = drawn(kind, plane()).data[landscape_figure.CENTRE]
+    centre = trace(drawn(kind, plane()), landscape_figure.CENTRE)
     assert (centre.x[0], centre.y[0]) == (0, 0) and centre.name == "centre: the network"
     aside = replace(plane(), alpha=AXIS + 5)
-    assert not len(drawn(kind, aside).data[landscape_figure.CENTRE].x)
+    assert not len(trace(drawn(kind, aside), landscape_figure.CENTRE).x)
 
 
 @KIND
@@ -270,7 +275,7 @@ def test_a_kind_that_is_not_known_is_refused():
 
 
 def path_of(figure, k=0):
-    return figure.data[landscape_figure.PATHS + 2 * k], figure.data[landscape_figure.PATHS + 2 * k + 1]
+    return trace(figure, f"under_path_{k}"), trace(figure, f"path_{k}")
 
 
 def test_in_3_d_a_path_lies_at_its_true_loss_and_lines_drop_to_what_the_ground_shows():
@@ -282,7 +287,7 @@ def test_in_3_d_a_path_lies_at_its_true_loss_and_lines_drop_to_what_the_ground_s
     assert np.allclose(drops.z.reshape(-1, 3)[:, 1], np.log10(way.plane_loss))
     assert np.isnan(drops.z.reshape(-1, 3)[:, 2]).all()
     told = landscape_figure.frame("3-D", plane(), {"path": way})["layout"]["legend"]["title"]["text"]
-    assert told == "thin lines: from the true loss to what the ground shows"
+    assert told == "thin lines: from the true loss to what the surface shows"
     assert np.allclose(path.customdata, np.stack([way.steps, way.loss, way.plane_loss, way.distance], 1))
 
 
@@ -298,7 +303,7 @@ def test_on_the_map_the_symbol_grows_with_the_distance_off_the_plane_and_the_leg
     halo, path = path_of(figure)
     assert np.allclose(path.marker.size, 5 + 11 * trail().distance / 3)
     assert figure.layout.legend.title.text == "larger symbol: further off this plane, at most 3 in weight space"
-    assert np.array_equal(halo.x, path.x) and halo.line.color == "white" and halo.line.width > path.line.width
+    assert np.array_equal(halo.x, path.x) and halo.line.color == theme.WHITE and halo.line.width > path.line.width
     figure = drawn("contours", plane(), {"path": trail(distance=0)})
     assert not figure.layout.legend.title.text
     within = path_of(figure)[1]
@@ -346,7 +351,7 @@ def test_in_3_d_a_path_is_drawn_on_the_loss_alone():
 def test_in_words_a_picture_tells_what_it_shows_and_hides():
     assert landscape_figure.in_words(plane(), trail()) == (
         "Loss 0.02 at the centre, from 0.02 to 3.02 across ±1. The path ends on this plane; furthest off, by 3, is its "
-        "start: there the true loss is 2.1 where the picture shows 1.1. This is 2 of 609 directions: the ground may "
+        "start: there the true loss is 2.1 where the picture shows 1.1. This is 2 of 609 directions: the loss may "
         "look different along others."
     )
 
@@ -381,10 +386,9 @@ def test_a_frame_over_others_is_the_figure_drawn_at_once(kind, log):
     figure = landscape_figure.blank(kind)
     for k, name in enumerate(("inf", "negative", "a corner of 1e9", "minimum 0")):
         last = landscape_figure.frame(kind, plane(ODD[name]), {"path": trail(k + 2)}, log=log)
-        learning_figure.apply(figure, last)
+        frames.apply(figure, last)
     assert (
-        figure.to_plotly_json()["layout"]
-        == learning_figure.apply(landscape_figure.blank(kind), last).to_plotly_json()["layout"]
+        figure.to_plotly_json()["layout"] == frames.apply(landscape_figure.blank(kind), last).to_plotly_json()["layout"]
     )
     once = (charts.surface if kind == "3-D" else charts.contour)(plane(ODD["minimum 0"]), {"path": trail(5)}, log=log)
     assert figure.to_json() == once.to_json()
@@ -522,7 +526,7 @@ def test_an_animation_has_a_frame_a_step_in_one_scale_and_is_small():
     assert [step.label for step in figure.layout.sliders[0].steps] == [str(step) for step in steps]
     assert [button.label for button in figure.layout.updatemenus[0].buttons] == ["Play", "Pause"]
     for ground, frame in zip(planes, figure.frames, strict=True):
-        assert np.allclose(frame.data[landscape_figure.GROUND].z, np.log10(ground.loss), atol=1e-6)
+        assert np.allclose(frame.data[0].z, np.log10(ground.loss), atol=1e-6)
     assert len({(frame.data[0].cmin, frame.data[0].cmax) for frame in figure.frames}) == 1
     assert [len(frame.data[-1].x) for frame in figure.frames] == [2 * k + 1 for k in range(25)]
     assert np.array_equal(figure.data[0].z, figure.frames[-1].data[0].z) and figure.layout.sliders[0].active == 24
@@ -531,7 +535,7 @@ def test_an_animation_has_a_frame_a_step_in_one_scale_and_is_small():
 
 def test_an_animation_without_paths_and_one_of_unequal_lengths():
     planes, trails, steps = moving(3, 9)
-    assert len(charts.animation(planes, None, steps).data) == landscape_figure.PATHS
+    assert [trace.uid for trace in charts.animation(planes, None, steps).data] == ["surface", "mask", "centre"]
     with pytest.raises(ValueError, match="3 planes, 3 trails, 2 steps: give as many of each"):
         charts.animation(planes, trails, steps[:2])
 

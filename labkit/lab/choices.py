@@ -1,0 +1,83 @@
+"""What is chosen: changes of single fields → a `Spec`. A choice that a new data set rules out is mended, and said."""
+
+from labkit.core.spec import CSV, LOSSES, OPTIMIZERS, RULES, Spec
+
+LIVE = ("lr", "steps")  # what may change while training
+
+
+class Choices:
+    """The fields of a spec on their way: checked or not, mended where another choice asks for it.
+
+    Attributes:
+        values: What is chosen, field by field, checked or not.
+        spec: The last spec that was allowed.
+        note: What was mended last, in words.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self.set(spec)
+
+    def set(self, spec: Spec) -> None:
+        """Choose all of a spec."""
+        self.values = {name: getattr(spec, name) for name in RULES}
+        self.spec, self.note = spec, ""
+        self._taken: dict[str, tuple] = {}  # choices that a data set made impossible: (what was chosen, what it became)
+
+    def settle(self) -> dict[str, object]:
+        """Mend what the latest change rules out, and return what was mended.
+
+        Raises:
+            ValueError: if what is chosen is not allowed and is not to be mended.
+        """
+        mended = self._mended()
+        spec = Spec(**self.values | mended)
+        if mended or spec != self.spec:
+            self.note = " ".join(f"{name} was changed to {shown(name, value)}." for name, value in mended.items())
+        self.spec = spec
+        self.values |= mended
+        return mended
+
+    def _mended(self) -> dict[str, object]:
+        """What a new data set makes impossible: a loss without meaning, a batch that is too large.
+
+        What was taken away like that comes back with the next data set that allows it.
+        """
+        chosen = self.values
+        if chosen["dataset"] == self.spec.dataset:
+            return {}  # what was chosen for this data set is refused with its reason, not mended
+        trial = Spec(**chosen | {"loss": "mse", "batch_size": 0})
+        if not trial.known:
+            return {}  # only its reading tells what a csv makes impossible
+        back = {name: old for name, (old, new) in self._taken.items() if chosen[name] == new}
+        wanted = chosen | back
+        mended = {}
+        if LOSSES[wanted["loss"]].classes_only and not trial.known.classes:
+            mended["loss"] = "mse"
+        if wanted["batch_size"] > trial.training_samples:
+            mended["batch_size"] = 0
+        self._taken = {name: (wanted[name], new) for name, new in mended.items()}
+        return {name: value for name, value in (back | mended).items() if chosen[name] != value}
+
+
+def meaningful(spec: Spec, own_data: bool) -> dict[str, bool]:
+    """Return, for the fields that do not always mean something, whether they do; "csv" is the path of a table."""
+    table = spec.dataset.startswith(CSV)
+    fixed = table or own_data or bool(spec.known and spec.known.size)
+    whole = not own_data and bool(spec.known and spec.known.all_for_training)
+    return {
+        "dataset": not own_data,
+        "csv": table and not own_data,
+        "samples": not fixed,
+        "noise": not (table or own_data or whole),
+        "train_share": not whole,
+        "inputs": spec.dataset == "teacher" and not own_data,
+        "huber_delta": LOSSES[spec.loss].uses_delta,
+        "momentum": OPTIMIZERS[spec.optimizer].uses_momentum,
+    }
+
+
+def shown(name: str, value: object) -> str:
+    """Return a value as a control shows it."""
+    if name == "batch_size" and value == 0:
+        return "all"
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,392 @@
+"""The lab's one thread: it obeys commands in order, trains in chunks, and publishes what stands now.
+
+Buttons, controls and cells leave commands, and nothing depends on the thread they come from. What is to be seen goes to
+an output (`labkit.lab.renderer.Renderer`), which alone knows how a lab is drawn.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from labkit.core.costs import cost
+from labkit.core.devices import adopt, thread_count
+from labkit.core.runs import Run, recipe, run_of
+from labkit.core.spec import RULES, Spec
+from labkit.core.trainer import Trainer, divergence
+from labkit.lab.background import LandscapeWorker, Options
+from labkit.lab.choices import LIVE, Choices
+from labkit.lab.commands import Commands
+from labkit.lab.pacing import Pacer
+
+FINISHED = ("done", "stopped", "failed")
+MAX_PINS = 6
+
+
+@dataclass(frozen=True)
+class Status:
+    """What stands now.
+
+    Attributes:
+        chosen: The last spec that was allowed; `pending` names its fields that wait for a reset.
+        kept: The steps whose weights are kept, and may be looked around.
+        warning: What is wrong, in words.
+        note: What was mended last, in words.
+    """
+
+    state: str
+    step: int
+    total: int
+    epoch: float
+    seconds: float
+    rate: float  # steps a second
+    parameters: int
+    device: str
+    share: str
+    code: str
+    chosen: Spec
+    pending: Sequence[str]
+    kept: Sequence[int]
+    warning: str
+    note: str
+
+
+class Worker:
+    """Obeys, trains, draws.
+
+    Args:
+        trainer: What to begin with.
+        data: Arrays `(x, y)` for every later trainer, or None.
+        output: Where to publish; called on the worker's thread alone.
+        name: Of the thread.
+
+    Attributes:
+        commands: the queue; `HANDLERS` says which commands there are, and what each takes.
+        state: "idle", "running", "paused", "done", "stopped" or "failed".
+        run, error: the last finished run, and what went wrong since, or None.
+        warning: what the screen warns of.
+        pins: the pinned runs.
+    """
+
+    def __init__(self, trainer: Trainer, data: tuple | None, output: object, name: str) -> None:
+        self.trainer, self.output, self._data = trainer, output, data
+        self.choices, self.pacer, self.options = Choices(trainer.spec), Pacer(), Options()
+        self.state, self.warning, self.pins = "idle", "", []
+        self.run: Run | None = None
+        self.error: BaseException | None = None
+        self._watched, self._tab, self._stale = False, "learning", True
+        self.commands = Commands(HANDLERS)
+        self._threads = thread_count()
+        self._start()
+        self._thread = threading.Thread(target=self._work, name=f"labkit {name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that was asked for is done and drawn."""
+        return self.commands.obeyed and not self._stale
+
+    def wait(self, ticket: int | None = None) -> None:
+        """Wait until a command, or every one so far, was obeyed and no training goes on."""
+        self.commands.wait(lambda: not self._running, ticket)
+
+    def close(self) -> None:
+        """Stop the training and join the thread."""
+        self.commands.close()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    # The loop
+
+    def _work(self) -> None:
+        adopt(self._threads)
+        while not self.commands.closed:
+            commands = self.commands.take(self._rest)
+            if not self.commands.closed:
+                self._guarded(commands)
+                self.commands.done(len(commands))
+
+    @property
+    def _running(self) -> bool:
+        return self.state == "running"
+
+    def _rest(self) -> float | None:
+        """How long there is nothing to do, in seconds; None is until a command comes."""
+        now = time.perf_counter()
+        if self._landscape_due(now):
+            return 0.0
+        return self.pacer.rest(now, self.trainer.step, running=self._running, stale=self._stale)
+
+    def _guarded(self, commands: list[tuple]) -> None:
+        """Obey, train, draw; an error is kept and shown."""
+        try:
+            if not commands and self._landscape_due(time.perf_counter()):  # whoever waits for a command comes first
+                self._advance_landscape()
+            for command, *arguments in commands:
+                HANDLERS[command](self, *arguments)
+                self._stale = True
+            if self._running:
+                self._train_some()
+            if self._stale and self.pacer.frame_due(time.perf_counter()):
+                self._draw()
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.error, self.state = error, "failed"
+        self.warning = self._trouble()
+        self._stale = False
+        with contextlib.suppress(Exception):  # where drawing is what failed, the error waits for `Lab.result`
+            self.output.show(self._status())
+
+    def _train_some(self) -> None:
+        """Train for one chunk, no faster than asked."""
+        began = time.perf_counter()
+        steps = self.pacer.steps(began, self.trainer.step, self.trainer.block)
+        if not steps:
+            return
+        self.trainer.advance(steps)
+        self._landscape.keep()
+        self.pacer.trained(steps, began, time.perf_counter(), self.trainer.step)
+        self._stale = True
+        self._finish_if_done()
+
+    def _finish_if_done(self) -> None:
+        if self.trainer.done:
+            self.warning = self._trouble()
+            self.run = run_of(self.trainer)
+            self.state = "stopped" if self.warning else "done"
+            self.pacer.hurry()
+
+    def _trouble(self) -> str:
+        """Say what is wrong with this run, if anything is."""
+        if self.error is not None:
+            return f"{type(self.error).__name__}: {self.error}. Press Reset to start over."
+        return divergence(self.trainer.diverged[0], self.trainer.loss_of())
+
+    # Runs
+
+    def _start(self) -> None:
+        """Set everything to the beginning of a run."""
+        self.error = None
+        self.trainer.finish()  # evaluates on the test set, so that there is something to see
+        self.pacer.begin()
+        self._landscape = LandscapeWorker(self.trainer, lambda: self.commands.closed or bool(self.commands))
+        self.output.begin()
+        self._look({"at": None})  # a place of the last run is none of this one
+
+    def _rebuild(self) -> bool:
+        """Begin a new run with what is chosen; the old one stays where the new one cannot begin."""
+        try:
+            self.trainer = Trainer(self.choices.spec, data=self._data)
+        except ValueError as refusal:
+            self.warning = str(refusal)
+            return False
+        self.state, self.warning = "idle", ""
+        self._start()
+        return True
+
+    def _checked(self) -> bool:
+        """Mend and check what is chosen, and say what is refused; return whether it is allowed."""
+        try:
+            mended = self.choices.settle()
+        except ValueError as refusal:
+            self.warning = str(refusal)
+            return False
+        self.output.move(mended)
+        return True
+
+    def _settle(self) -> bool:
+        """Take over what is chosen: at once where nothing is lost by it, else after a reset.
+
+        Returns:
+            Whether training may go on: a run does not begin with something else than what is chosen.
+        """
+        fresh, trainer = self.state == "idle", self.trainer
+        if not self._checked():
+            return not fresh
+        self.warning, spec = self._trouble(), self.choices.spec
+        if fresh:
+            return spec == trainer.spec or self._rebuild()
+        if self.state in ("running", "paused", "done"):
+            trainer.total = max(spec.steps, trainer.step)  # a last step that is past already is now
+            if self.state != "done":
+                self._finish_if_done()
+            elif not trainer.done:
+                self.state = "paused"
+        if spec.lr != trainer.lr and self.state in ("running", "paused"):
+            trainer.set_lr(spec.lr)
+        return True
+
+    # Commands
+
+    def _choose(self, values: dict[str, object]) -> None:
+        """Take over moved controls, field by field."""
+        self.choices.values |= values
+        self._settle()
+
+    def _open(self, text: str) -> None:
+        """Take over a share string."""
+        try:
+            spec = Spec.from_share(text)
+        except ValueError as refusal:
+            self.warning = str(refusal)
+            return
+        self.choices.set(spec)
+        self.output.move(self.choices.values)
+        self._settle()
+
+    def _train(self, full_speed: bool = False) -> None:
+        """Begin or go on; `full_speed` is for a cell that waits for the run."""
+        if self.state in FINISHED and not self._reset():
+            return
+        if self._settle() and self.state in ("idle", "paused"):
+            self.state = "running"
+            self.pacer.resume(time.perf_counter(), self.trainer.step, full_speed=full_speed)
+
+    def _pause(self) -> None:
+        if self._running:
+            self.state = "paused"
+
+    def _step(self) -> None:
+        if self._settle() and self.state in ("idle", "paused"):
+            self.state = "paused"
+            self.trainer.advance(1)
+            self._landscape.keep()
+            self._finish_if_done()
+
+    def _stop(self) -> None:
+        if self.trainer.step == 0:
+            self._pause()  # there is no run yet
+        elif self.state in ("running", "paused"):
+            self.trainer.total = self.trainer.step  # so that training the run's spec gives the same run
+            self.run = run_of(self.trainer)
+            self.state = "stopped"  # last: whoever waits for the run waits for this
+
+    def _reset(self) -> bool:
+        """Start over with what is chosen; return whether that is possible."""
+        return self._checked() and self._rebuild()
+
+    def _pin(self) -> None:
+        if self.trainer.step == 0:
+            return
+        if len(self.pins) == MAX_PINS:
+            self.warning = f"{MAX_PINS} runs are pinned already. Unpin them under Compare first."
+            return
+        run = run_of(self.trainer)
+        recipes = [(pin.spec, pin.lr_changes, pin.steps) for pin in self.pins]
+        if (run.spec, run.lr_changes, run.steps) in recipes:
+            self.warning = "This run is pinned already. Change something, train, and pin that."
+            return
+        self.pins.append(run)
+        self.output.show_pins(self.pins)
+
+    def _unpin(self) -> None:
+        self.warning, self.pins = self._trouble(), []
+        self.output.show_pins(self.pins)
+
+    def _set_speed(self, speed: float) -> None:
+        self.pacer.speed = speed
+        self.pacer.resume(time.perf_counter(), self.trainer.step)
+
+    # What is seen
+
+    def _show(self) -> None:
+        """Somebody looks, maybe not for the first time."""
+        self._watched = True
+        self.output.attach()
+
+    def _send(self, figure: str) -> None:
+        """Send all of a figure to a page that asks for it."""
+        if self._watched:
+            self.output.send(figure)
+
+    def _turn(self, tab: str) -> None:
+        """Another tab was opened: what it shows was not drawn meanwhile."""
+        self._tab = tab
+        self.pacer.hurry()
+        if self._watched and not self._landscape.blank(not self._running):
+            self.output.draw_landscape()
+
+    def _redraw(self) -> None:
+        """Draw all again, in another way."""
+        self.output.redraw()
+        self.output.show_pins(self.pins)
+
+    def _look(self, options: dict[str, object]) -> None:
+        """Look at another part of the landscape, or draw it in another way."""
+        self.options = replace(self.options, **options)
+        if self.options.at is not None and self.options.at >= len(self._landscape.steps):
+            self.options = replace(self.options, at=None)  # a place of a run that is over
+        self.pacer.hurry_landscape()
+        if not self._landscape.look(self.options) and self._watched:
+            self.output.draw_landscape()
+
+    def _landscape_due(self, now: float) -> bool:
+        """Whether the landscape has changed and training leaves the time; unseen, one picture is made ahead at rest."""
+        if not self._watched or self.state == "failed":
+            return False
+        if self._tab != "landscape" and (self._running or not self._landscape.blank(True)):
+            return False
+        if not self._landscape.due(not self._running):
+            return False
+        return not self._running or self.pacer.landscape_due(now, self.trainer.step, begun=self._landscape.busy)
+
+    def _advance_landscape(self) -> None:
+        """Compute some of the landscape, and draw it where there is a better picture."""
+        began, begun = time.perf_counter(), self._landscape.busy
+        picture = self._landscape.advance(not self._running)
+        if picture is not None:
+            self.output.draw_landscape(picture)
+            self._stale = True  # what there is to say of it
+        self.pacer.turned(began, time.perf_counter(), begun=begun)
+
+    def _draw(self) -> None:
+        began = time.perf_counter()
+        self._stale = False
+        self.output.show(self._status())
+        if self._watched:
+            self.output.draw(self.trainer, at_rest=not self._running)
+        self.pacer.drew(began, time.perf_counter())
+
+    def _status(self) -> Status:
+        trainer, chosen = self.trainer, self.choices.spec
+        ends = {"inputs": trainer.split.inputs, "outputs": trainer.split.outputs, "batch": trainer.batch}
+        spec = trainer.spec.but(steps=trainer.total)
+        return Status(
+            state=self.state,
+            step=trainer.step,
+            total=trainer.total,
+            epoch=trainer.step * trainer.batch / len(trainer.split.x_train),
+            seconds=trainer.seconds,
+            rate=self.pacer.rate,
+            parameters=cost(trainer.spec, **ends).parameters,
+            device=trainer.device.device.type,
+            share=spec.share(),
+            code=recipe(spec, trainer.lr_changes, trainer.own),
+            chosen=chosen,
+            pending=[n for n in RULES if n not in LIVE and getattr(chosen, n) != getattr(trainer.spec, n)],
+            kept=[] if self._running else [step for step in self._landscape.steps if step < trainer.step],
+            warning=self.warning,
+            note=self.choices.note,
+        )
+
+
+HANDLERS: dict[str, Callable] = {
+    "train": Worker._train,
+    "pause": Worker._pause,
+    "step": Worker._step,
+    "stop": Worker._stop,
+    "reset": Worker._reset,
+    "choose": Worker._choose,
+    "open": Worker._open,
+    "pin": Worker._pin,
+    "unpin": Worker._unpin,
+    "speed": Worker._set_speed,
+    "show": Worker._show,
+    "send": Worker._send,
+    "turn": Worker._turn,
+    "redraw": Worker._redraw,
+    "look": Worker._look,
+}
