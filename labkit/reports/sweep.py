@@ -1,4 +1,4 @@
-"""Many reports of one notebook, over a grid of parameters, on Dask workers. It knows no kernels and no HTML.
+"""Many reports of one notebook, over a grid of parameters, on Dask workers.
 
 A worker needs the package alone: the notebook and a csv travel there as bytes, and the reports come back as bytes.
 """
@@ -17,16 +17,16 @@ from pathlib import Path
 
 from labkit.core.spec import CSV
 from labkit.reports import parameters
-from labkit.reports.execution import terminable, undisturbed
-from labkit.reports.report import FAILED, OK, Runner, fingerprint, prints_of, tables_of
+from labkit.reports.execution import FAILED, OK, terminable, undisturbed
+from labkit.reports.report import Errand, Runner, fingerprint, prints_of, tables_of
 from labkit.storage import atomic
 
-PATIENCE = 20  # seconds until a scheduler that does not answer is given up
-ALONE = 180  # seconds without any worker until the rest is given up
-POLL = 0.02  # seconds
+SCHEDULER_TIMEOUT = 20  # seconds until a scheduler that does not answer is given up
+WORKERLESS_TIMEOUT = 180  # seconds without any worker until the rest is given up
+POLL_INTERVAL = 0.02  # seconds
 STOPPED = "the sweep was stopped before this run was done; the same command goes on with it"
-DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)"  # Ctrl-C is for the sweep, which ends its workers
-AT_ONCE = 4  # runs handed to each worker ahead, so that the scheduler never holds all of a long sweep
+IGNORE_CTRL_C = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)"  # the sweep ends its workers
+RUNS_AHEAD = 4  # handed to each worker, so that the scheduler never holds all of a long sweep
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ def sweep(
         OSError: if the cluster cannot be reached.
         atomic.OutputLocked: if another sweep of this notebook holds the folder.
     """
+    parameters.check_limits(seconds, workers)
     source = parameters.load(Path(notebook))
     chosen = [parameters.checked(source, one, here=cluster is None) for one in grid_of(values or {}, grid)]
     return SweepRunner(Path(notebook), source, chosen, Path(out)).run(workers, cluster, seconds)
@@ -190,12 +191,12 @@ class SweepRunner:
     def _job(self, name: str, seconds: float | None, threads: int, gpus: list[str]) -> dict:
         """All that a worker needs, as plain values; a table that is the notebook's own default travels, too."""
         runner = self._runners[name]
-        chosen, files = dict(runner.chosen), {}
+        tables, files = {}, {}
         for key, content in tables_of(runner.values).items():
             there = f"{key}/{Path(runner.values[key].removeprefix(CSV)).name}"  # two tables may have one name
-            chosen[key], files[there] = CSV + there, content
+            tables[key], files[there] = CSV + there, content
         return {
-            "notebook": str(self.file), "source": self.source, "shown": runner.chosen, "chosen": chosen,
+            "notebook": str(self.file), "source": self.source, "chosen": runner.chosen, "tables": tables,
             "files": files, "seconds": seconds, "threads": threads, "gpus": gpus, "out": str(self.out),
         }  # fmt: skip
 
@@ -235,8 +236,9 @@ def work(job: dict) -> dict:
         for name, content in job["files"].items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
-        more = {"folder": folder, "given": job["chosen"], "home": Path(job["out"]), "unwanted": _given_up()}
-        report = Runner(Path(job["notebook"]), job["source"], job["shown"], out, **more).run(job["seconds"])
+        errand = Errand(folder, given=job["tables"], home=Path(job["out"]), unwanted=_given_up())
+        runner = Runner(Path(job["notebook"]), job["source"], job["chosen"], out, errand=errand)
+        report = runner.run(job["seconds"])
         return {"notebook": report.notebook.read_text("utf-8"), "page": report.page.read_text("utf-8")}
 
 
@@ -265,7 +267,7 @@ def _client(cluster: str | None, workers: int) -> Iterator[tuple[object, int]]:
 
     if cluster is not None:
         try:
-            client = Client(cluster, timeout=PATIENCE)
+            client = Client(cluster, timeout=SCHEDULER_TIMEOUT)
         except (OSError, ValueError, TypeError, TimeoutError) as error:  # no such address, or no such protocol
             raise OSError(
                 f"no Dask scheduler answers at {cluster!r}: {error}. Start one, or leave --cluster out."
@@ -274,7 +276,7 @@ def _client(cluster: str | None, workers: int) -> Iterator[tuple[object, int]]:
             yield client, 1
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
-    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "preload": DEAF}
+    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "preload": IGNORE_CTRL_C}
     options["silence_logs"] = logging.CRITICAL  # what goes wrong stands in the rows
     patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})  # 15 s are few on a busy machine
     with (
@@ -343,7 +345,7 @@ def results(client: object, jobs: dict[str, dict], task: Callable = work) -> Ite
         names.update({future.key: name for future, (name, _) in zip(futures, taken, strict=True)})
         return futures
 
-    flowing = as_completed(hand_out(AT_ONCE * max(1, len(client.scheduler_info()["workers"]))))
+    flowing = as_completed(hand_out(RUNS_AHEAD * max(1, len(client.scheduler_info()["workers"]))))
     looked = seen = time.monotonic()
     while names:
         done = flowing.next_batch(block=False)
@@ -353,12 +355,12 @@ def results(client: object, jobs: dict[str, dict], task: Callable = work) -> Ite
             for more in hand_out(1):
                 flowing.add(more)
             yield names.pop(future.key), came
-        time.sleep(0 if done else POLL)
+        time.sleep(0 if done else POLL_INTERVAL)
         if time.monotonic() - looked < 1:
             continue
         looked = time.monotonic()
         seen = looked if client.scheduler_info()["workers"] else seen
-        if looked - seen > ALONE:  # Dask itself would wait for ever
+        if looked - seen > WORKERLESS_TIMEOUT:  # Dask itself would wait for ever
             break
     for name in [*names.values(), *(name for name, _ in waiting)]:
-        yield name, {"missed": f"no worker was there for {ALONE} s; run the same command again."}
+        yield name, {"missed": f"no worker was there for {WORKERLESS_TIMEOUT} s; run the same command again."}
