@@ -25,11 +25,8 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-# What a command needs is imported when it runs: help is quick, and a missing part is the doctor's to name.
-
-
 def _doctor(options: argparse.Namespace) -> int:
-    from labkit.doctor import doctor
+    from labkit.doctor import doctor  # imported when it runs: help is quick, and a missing part is its to name
 
     return doctor()
 
@@ -46,9 +43,6 @@ def _report(options: argparse.Namespace) -> int:
         return REFUSED
     try:
         report = Runner(options.notebook, source, chosen, options.out, options.single_file).run(options.seconds)
-    except OutputLocked as locked:
-        print(f"labkit report: {locked}", file=sys.stderr)
-        return LOCKED
     except OSError as error:
         print(f"labkit report: nothing was written: {error}. An earlier report is whole.", file=sys.stderr)
         return FAILED
@@ -68,9 +62,6 @@ def _sweep(options: argparse.Namespace) -> int:
     runner = SweepRunner(options.notebook, source, chosen, options.out)
     try:
         done = runner.run(options.workers, options.cluster, options.seconds)
-    except OutputLocked as locked:
-        print(f"labkit sweep: {locked}", file=sys.stderr)
-        return LOCKED
     except OSError as error:
         print(f"labkit sweep: {error}", file=sys.stderr)
         return FAILED
@@ -164,10 +155,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words[0].startswith("-") and words[0] not in commands:
         hint = nearest(words[0], commands)
         print(f"labkit: no command {words[0]!r}.{hint} There is {', '.join(commands)}.", file=sys.stderr)
-        return 2
+        return REFUSED
     options = parser.parse_args(_marked(words))
     try:
         return options.run(options)
+    except OutputLocked as locked:
+        print(f"labkit {words[0]}: {locked}", file=sys.stderr)
+        return LOCKED
     except KeyboardInterrupt:
         return INTERRUPTED
     except Terminated:

@@ -7,8 +7,8 @@ import contextlib
 import copy
 import logging
 import os
-import secrets
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +18,6 @@ from pathlib import Path
 OK, FAILED, REFUSED, LOCKED, INTERRUPTED, KERNEL_DIED, TERMINATED = 0, 1, 2, 3, 130, 138, 143  # exit codes
 TOP = "labkit-report"  # tag of the cell that stands at the top
 MEANT = "raises-exception"  # tag of a cell that is to fail
-SOCKET_LIFETIME = 7 * 24 * 3600  # seconds after which a socket that a killed run left is cleared away
 UNFINISHED = "**Unfinished.** This is what a run has come to so far. If nothing is running any more, it was killed."
 
 
@@ -69,20 +68,23 @@ def execute(
     done = Execution(_fresh(source))
     logging.getLogger("asyncio").addFilter(_is_news)
     until = time.monotonic() + seconds if seconds else None
-    options = {
-        "startup_timeout": 300,
-        "iopub_timeout": 60,
-        "extra_arguments": ["--log-level=CRITICAL"],  # a kernel that is stopped complains of its sockets
-        "kernel_manager_class": _manager(),
-        "resources": {"metadata": {"path": str(folder or "")}},  # papermill's cwd would move the whole process
-        "timeout_func": lambda cell: max(1, until - time.monotonic()) if until else None,
-    }
     over = threading.Event()
     with terminable():
         try:
             if unwanted:
                 threading.Thread(target=_watch, args=(done, unwanted, over), daemon=True).start()
-            papermill_adapter.run(done, values, part, **options)
+            with tempfile.TemporaryDirectory(prefix="labkit-", ignore_cleanup_errors=True) as place:
+                papermill_adapter.run(
+                    done,
+                    values,
+                    part,
+                    startup_timeout=300,
+                    iopub_timeout=60,
+                    extra_arguments=["--log-level=CRITICAL"],  # a kernel that is stopped complains of its sockets
+                    kernel_manager_class=_manager(place),
+                    resources={"metadata": {"path": str(folder or "")}},  # papermill's cwd would move the whole process
+                    timeout_func=lambda cell: max(1, until - time.monotonic()) if until else None,
+                )
         except BaseException as ended:
             done.ended = ended
         finally:
@@ -142,28 +144,14 @@ def _is_news(record: logging.LogRecord) -> bool:
     return "async_execute_cell" not in record.getMessage()
 
 
-def _manager() -> type:
+def _manager(place: str) -> type:
     """A kernel manager whose kernel listens to files of its own instead of ports: no two runs ever share one."""
     from jupyter_client.manager import AsyncKernelManager
-    from jupyter_core.paths import jupyter_runtime_dir
 
-    place = jupyter_runtime_dir()
-    _clear(place)
-    with contextlib.suppress(OSError):  # of a home that cannot be written to: then ports will do
-        os.makedirs(place, mode=0o700, exist_ok=True)
-    sockets = os.path.join(place, f"labkit-{secrets.token_hex(6)}")
-    short = os.name == "posix" and len(sockets) < 80  # a socket's name has at most about 100 letters
-    files = short and os.access(place, os.W_OK)
+    sockets = os.path.join(place, "kernel")
+    files = os.name == "posix" and len(sockets) < 80  # a socket's name has at most about 100 letters
     own = {"transport": "ipc", "ip": sockets, "connection_file": f"{sockets}.json"}
     return type("Manager", (AsyncKernelManager,), own if files else {})
-
-
-def _clear(place: str) -> None:
-    """Clear away what runs that were killed long ago left."""
-    for left in Path(place).glob("labkit-*"):
-        with contextlib.suppress(OSError):  # somebody else's, or cleared away meanwhile
-            if time.time() - left.stat().st_mtime > SOCKET_LIFETIME:
-                left.unlink()
 
 
 def terminable() -> contextlib.AbstractContextManager:

@@ -25,6 +25,7 @@ SECONDS = Number("the most that a run may take", 0, 1e9, open_low=True)
 WORKERS = Whole("runs at once on this machine", 1, 10_000)
 WORDS = {"true": True, "false": False}
 NOTHING = ("none", "null")
+NUMBERS = {int: r"[+-]?\d{1,300}", float: r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"}
 GPU_NODES = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")  # what a driver puts into /dev: NVIDIA, Tegra, AMD, WSL
 MEANS = {
     "int": "a whole number",
@@ -112,13 +113,9 @@ class Unread:
     """What a text is that does not say a value of some kind."""
 
 
-def _whole(text: str) -> object:
-    return int(text) if re.fullmatch(r"[+-]?\d{1,300}", text, re.ASCII) else Unread
-
-
-def _number(text: str) -> object:
-    plain = re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII)
-    return float(text) if plain and math.isfinite(float(text)) else Unread
+def _number(kind: type, text: str) -> object:
+    plain = re.fullmatch(NUMBERS[kind], text, re.ASCII)
+    return kind(text) if plain and math.isfinite(float(text)) else Unread
 
 
 def _literal(kind: type, text: str) -> object:
@@ -130,8 +127,8 @@ def _literal(kind: type, text: str) -> object:
 
 
 READ = {  # kind → from a text to a value, or Unread
-    "int": _whole,
-    "float": _number,
+    "int": lambda text: _number(int, text),
+    "float": lambda text: _number(float, text),
     "bool": lambda text: WORDS.get(text.lower(), Unread),
     "None": lambda text: None if text.lower() in NOTHING else Unread,
     "list": lambda text: _literal(list, text),
@@ -150,7 +147,8 @@ def load(path: Path) -> dict:
     try:
         notebook = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        hint = "" if Path(path).is_dir() else _nearby(Path(path))
+        others = [] if Path(path).is_dir() else [other.name for other in Path(path).parent.glob("*.ipynb")]
+        hint = nearest(Path(path).name, others)
         raise ValueError(f"{str(path)!r} cannot be read as a notebook: {error.strerror}.{hint}") from None
     except (ValueError, RecursionError):
         raise ValueError(f"{str(path)!r} is not a notebook: it is no JSON. Give a file that ends in .ipynb.") from None
@@ -170,7 +168,8 @@ def _folded(cells: list[dict]) -> list[dict]:
         return cells
     home = next((cell for cell in cells if _tagged(cell, TAG)), given[0])
     home["source"] = "\n".join("".join(each.get("source", "")) for each in [home, *(c for c in given if c is not home)])
-    home["metadata"] = home.get("metadata", {}) | {"tags": [TAG]}
+    if home is given[0]:
+        home["metadata"]["tags"] = [TAG]
     return [cell for cell in cells if cell is home or cell not in given]
 
 
@@ -185,11 +184,6 @@ def _is_cell(cell: object) -> bool:
     lines = source if isinstance(source, list) else [source]
     tags = metadata.get("tags", []) if isinstance(metadata, dict) else None
     return isinstance(tags, list) and all(isinstance(line, str) for line in lines)
-
-
-def _nearby(path: Path) -> str:
-    folder = path.parent
-    return nearest(path.name, [one.name for one in folder.glob("*.ipynb")]) if folder.is_dir() else ""
 
 
 def declared(notebook: dict) -> dict[str, Parameter]:

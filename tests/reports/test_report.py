@@ -6,6 +6,7 @@ import re
 import resource
 import signal
 import subprocess
+import tempfile
 import time
 from html import unescape
 from pathlib import Path
@@ -14,7 +15,6 @@ import nbformat
 import psutil
 import pytest
 from faults import RESULTS, command, written
-from jupyter_core.paths import jupyter_runtime_dir
 
 import labkit
 from labkit.cli import main
@@ -419,8 +419,10 @@ def test_the_results_of_a_real_notebook_come_back(tmp_path):
     assert result.page.stat().st_size < 300_000 and result.values["steps"] == 50
 
 
-def test_two_kernels_of_one_folder_never_share_their_sockets(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    one, other = (execution._manager()() for _ in range(2))
-    assert {one.transport, other.transport} == {"ipc"} and one.ip != other.ip
-    assert Path(one.ip).is_absolute() and Path(one.ip).parent == Path(jupyter_runtime_dir())
+def test_two_kernels_never_share_their_sockets_and_leave_none(tmp_path):
+    path = written(tmp_path, results="{'file': __import__('ipykernel').connect.get_connection_file()}")
+    one, other = (Path(report(path, out=tmp_path / "out").results["file"]) for _ in range(2))
+    assert one != other and not one.parent.exists() and not other.parent.exists()
+    assert one.parent.name.startswith("labkit-") and one.parent.parent == Path(tempfile.gettempdir())
+    short, long = execution._manager("/tmp/a")(), execution._manager("/" + 100 * "a")()
+    assert (short.transport, short.ip, long.transport) == ("ipc", "/tmp/a/kernel", "tcp")
