@@ -100,7 +100,7 @@ def _number(rule: Number | Whole) -> Callable[[str], float]:
 
 
 def _once(*given: Sequence[Sequence[str]]) -> None:
-    """Refuse a name that is given twice: one of the values would be lost without a word."""
+    """Refuse a name that is given twice: one of the values would be lost silently."""
     names = [name for pairs in given for name, _ in pairs]
     for name in names:
         if names.count(name) > 1:

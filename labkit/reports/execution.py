@@ -22,7 +22,7 @@ UNFINISHED = "**Unfinished.** This is what a run has come to so far. If nothing 
 
 
 class Terminated(SystemExit):
-    """Somebody sent SIGTERM. Of all exceptions asyncio lets this kind and Ctrl-C through, wherever they strike."""
+    """Somebody sent SIGTERM; asyncio lets only this kind of exception, and Ctrl-C, through from anywhere."""
 
 
 @dataclass
@@ -140,7 +140,7 @@ def _watch(done: Execution, unwanted: Callable[[], bool], over: threading.Event)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether asyncio says more than that nobody waits for a cell any longer: the verdict says why."""
+    """Whether a message of asyncio's is more than that a cell is no longer awaited, which the verdict explains."""
     return "async_execute_cell" not in record.getMessage()
 
 

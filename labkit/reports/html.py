@@ -47,7 +47,7 @@ def stripped(notebook: dict) -> dict:
             if data.pop(VIEW, None) and set(data) == {"text/plain"}:
                 data["text/plain"] = WIDGET
         if "outputs" in cell:
-            cell.outputs = [output for output in _joined(cell.outputs) if _says(output)]
+            cell.outputs = [output for output in _joined(cell.outputs) if _shows_something(output)]
     return notebook
 
 
@@ -65,10 +65,8 @@ def _joined(outputs: list) -> list:
     return joined
 
 
-def _says(output: dict) -> bool:
-    if output.output_type == "stream":
-        return bool(output.text.strip())
-    return output.output_type == "error" or bool(output.data)
+def _shows_something(output: dict) -> bool:
+    return output.output_type == "error" or bool(output.get("data") or output.get("text", "").strip())
 
 
 def head(banner: str, rows: dict[str, str]) -> str:

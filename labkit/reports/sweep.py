@@ -54,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep came to.
+    """A finished sweep.
 
     Attributes:
         rows: Its runs, in the order of the grid.
@@ -134,16 +134,14 @@ class SweepRunner:
         self.rows = {runner.name: Row(runner.name, runner.values) for runner in runners}
 
     def _found(self, name: str) -> Row:
-        """What is there of a run: done by this very notebook from these very tables, or still to do."""
+        """The row of a run as an earlier report has it, if that came from the same notebook and the same tables."""
         row, runner = self.rows[name], self._runners[name]
         try:
             facts = json.loads(runner.notebook.read_text(encoding="utf-8"))["metadata"]["labkit"]
             same = facts["source"] == self._print and facts["tables"] == prints_of(tables_of(runner.values))
-        except (OSError, ValueError, KeyError, TypeError):  # none, or none of ours
+            return _filled(row, facts) if same and runner.page.exists() else row
+        except (OSError, ValueError, KeyError, TypeError):  # no report, or not one of labkit's
             return row
-        if not same or not runner.page.exists():
-            return row
-        return _filled(row, facts)
 
     def run(self, workers: int | None, cluster: str | None, seconds: float | None) -> Sweep:
         """Execute what is missing or failed, and write the index, also where somebody stops it on the way.
@@ -220,37 +218,32 @@ class SweepRunner:
 
 def _filled(row: Row, facts: dict) -> Row:
     """A row with what its report says of itself."""
-    return replace(
-        row, status=facts["status"], reason=facts["reason"], results=facts["results"], seconds=facts["seconds"]
-    )
+    return replace(row, **{name: facts[name] for name in ("status", "reason", "results", "seconds")})
 
 
 def work(job: dict) -> dict:
-    """Make one report; this is what a worker does, for its kernel alone: it computes nothing itself."""
+    """Make one report on a worker and return its files; what the environment says is for the kernel."""
+    from distributed import get_worker
+
+    worker = get_worker()
     os.environ["OMP_NUM_THREADS"] = str(job["threads"])  # more would be more than there are cores
     if job["gpus"]:
-        os.environ["CUDA_VISIBLE_DEVICES"] = job["gpus"][int(_worker().name) % len(job["gpus"])]
-    with tempfile.TemporaryDirectory(dir=_worker().local_directory) as place:
+        os.environ["CUDA_VISIBLE_DEVICES"] = job["gpus"][int(worker.name) % len(job["gpus"])]
+    with tempfile.TemporaryDirectory(dir=worker.local_directory) as place:
         folder, out = Path(place, "work"), Path(place, "out")
         folder.mkdir()
         for name, content in job["files"].items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
-        errand = Errand(folder, given=job["tables"], home=Path(job["out"]), unwanted=_given_up())
+        errand = Errand(folder, given=job["tables"], home=Path(job["out"]), unwanted=_given_up(worker))
         runner = Runner(Path(job["notebook"]), job["source"], job["chosen"], out, errand=errand)
         report = runner.run(job["seconds"])
         return {"notebook": report.notebook.read_text("utf-8"), "page": report.page.read_text("utf-8")}
 
 
-def _worker() -> object:
-    from distributed import get_worker
-
-    return get_worker()
-
-
-def _given_up() -> Callable[[], bool]:
-    """Return whether the sweep that asked for the run at work here is gone, or has ended: Dask then takes it back."""
-    worker, key = _worker(), _worker().get_current_task()
+def _given_up(worker: object) -> Callable[[], bool]:
+    """Return a function that says whether Dask has taken the worker's task back, as the sweep has ended."""
+    key = worker.get_current_task()
 
     def asked() -> bool:
         task = worker.state.tasks.get(key)
@@ -269,9 +262,8 @@ def _client(cluster: str | None, workers: int) -> Iterator[tuple[object, int]]:
         try:
             client = Client(cluster, timeout=SCHEDULER_TIMEOUT)
         except (OSError, ValueError, TypeError, TimeoutError) as error:  # no such address, or no such protocol
-            raise OSError(
-                f"no Dask scheduler answers at {cluster!r}: {error}. Start one, or leave --cluster out."
-            ) from None
+            why = f"no Dask scheduler answers at {cluster!r}: {error}. Start one, or leave --cluster out."
+            raise OSError(why) from None
         with client:
             yield client, 1
         return
@@ -291,7 +283,7 @@ def _client(cluster: str | None, workers: int) -> Iterator[tuple[object, int]]:
 
 @contextmanager
 def _unread_script() -> Iterator[None]:
-    """Keep new processes from running the script that called: multiprocessing would, to find what it defines."""
+    """Hide the calling script from new processes: multiprocessing would run it, to find what it defines."""
     main = sys.modules["__main__"].__dict__
     hidden = {name: main[name] for name in ("__file__", "__spec__") if name in main}
     main.pop("__file__", None)
@@ -315,7 +307,7 @@ def _gpus() -> list[str]:
 
 
 def _room(workers: int | None, gpus: list[str]) -> int:
-    """How many runs this machine takes at once, if so many are asked for: a GPU takes one."""
+    """How many runs this machine takes at once: as many as were asked for, but a GPU takes one."""
     return min(workers or len(gpus), len(gpus)) if gpus else workers or os.cpu_count() or 1
 
 
