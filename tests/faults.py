@@ -85,7 +85,7 @@ def _later(number: int) -> Callable:
 
 
 def _in_the_cell(number: int) -> Callable:
-    """Send a signal once a cell is at work."""
+    """Send a signal while a cell runs."""
 
     def strike(process: subprocess.Popen, mark: Path, rng: random.Random, seconds: float) -> None:
         _await(mark, process)
@@ -238,7 +238,12 @@ class Field:
     def _check(self, out: Path, status: str | None, code: int) -> None:
         """What lies there can be read and is true."""
         notebook, page = out / f"{self.name}.ipynb", out / f"{self.name}.html"
-        facts = nbformat.read(notebook, as_version=4).metadata.labkit
+        executed = nbformat.read(notebook, as_version=4)
+        facts = executed.metadata.labkit
+        cells = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source]
+        done = [cell.metadata.papermill.status == "completed" for cell in cells]
+        assert all(done) or facts.code, "a cell was not run to its end, and the report is well"
+        assert done == sorted(done, reverse=True) and done.count(False) >= facts.missing
         text = page.read_text(encoding="utf-8")
         assert text.startswith("<!DOCTYPE html>") and text.endswith("</html>")
         earlier = notebook.read_bytes() == (self.sound / notebook.name).read_bytes()

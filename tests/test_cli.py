@@ -46,6 +46,23 @@ def test_unknown_option_is_one_line(words, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--seconds", "soon", "'soon' is not allowed: it takes a number above 0"),
+        ("--seconds", "nan", "'nan' is not allowed"),
+        ("--seconds", "0", "'0' is not allowed"),
+        ("--workers", "0", "'0' is not allowed: it takes a whole number from 1 to 10,000"),
+        ("--workers", "1.5", "'1.5' is not allowed"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused_in_one_line(option, value, words, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["sweep", "some.ipynb", "-g", "depth", "1", option, value])
+    said = capsys.readouterr().err
+    assert left.value.code == 2 and len(said.splitlines()) == 1 and words in said and option in said
+
+
 def test_ctrl_c_is_130(monkeypatch):
     def interrupted():
         raise KeyboardInterrupt

@@ -1,1 +1,1 @@
-"""Notebooks run without a person: reports, their pages, and sweeps of them; it knows no widgets."""
+"""Notebooks run without a person: reports, their pages, and sweeps of them."""

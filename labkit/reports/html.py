@@ -1,6 +1,7 @@
-"""An executed notebook as one light HTML page that needs no Jupyter and no network, and what stands at its top.
+"""An executed notebook as one HTML page that needs neither Jupyter nor a network, and what stands at its top.
 
-It knows no kernels. plotly.js lies beside the pages of a folder, once, or inside a page that is to travel alone.
+plotly.js lies beside the pages of a folder, once, or inside a page that is to travel alone. Formulas become MathML
+where Markdown is rendered, as elements with text nodes: no text of a run is ever read as markup.
 """
 
 import copy
@@ -8,26 +9,32 @@ import html
 import json
 import re
 from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from xml.etree import ElementTree
 
+from jinja2 import pass_context
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath, MathInlineParser
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 PLOTLY, VIEW = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
 SCRIPT = f"plotly-{get_plotlyjs_version()}.min.js"
-MATH = re.compile(r"\$\$(?P<block>.+?)\$\$|(?<![\\$\w])\$(?P<inline>[^$\n]+?)\$(?!\w)", re.S)
-CODE = re.compile(r"(<pre.*?</pre>|<code.*?</code>|<script.*?</script>)", re.S)
 NO_SCRIPT = "This chart is drawn by JavaScript, which is switched off here, and there is no still picture of it"
 WIDGET = "Controls stand here in JupyterLab; a report has none."
-STYLE = """
-body {font: 16px/1.55 system-ui, sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em; color: #222}
-h1, h2, h3 {line-height: 1.25} a.anchor-link {display: none} img {max-width: 100%}
-pre {font: 13px/1.45 ui-monospace, monospace; overflow-x: auto; margin: 0}
-.input_area {background: #f6f6f4; padding: 8px 12px; border-left: 3px solid #d8d8d4; margin-top: 12px}
-.prompt {display: none} .output_area {margin: 6px 0}
-.output_stderr, .output_error {background: #fdeeea; padding: 6px 12px}
-table {border-collapse: collapse; font-size: 14px}
-td, th {padding: 3px 14px 3px 0; text-align: left; vertical-align: top}
-.labkit-banner {background: #fdeeea; border-left: 4px solid #a33b00; padding: 10px 14px; font-weight: 600}
-"""
+INLINE_FORMULA = r"(?<![\\$\w])\$(?P<math_inline_tex>[^$\n]+?)\$(?!\w)"  # "$5 and $6" are prices
+MATHML = {
+    "math", "mrow", "mi", "mo", "mn", "mtext", "mspace", "mstyle", "mpadded", "mphantom", "menclose", "mtable", "mtr",
+    "mtd", "msub", "msup", "msubsup", "mover", "munder", "munderover", "mfrac", "msqrt", "mroot",
+}  # fmt: skip
+ACTIVE = {"href", "style", "class", "id"}  # attributes that MathML would hand on to the page
+LINKS = ("data:", "file:")  # kept besides mistune's own; never javascript:
+
+
+@cache
+def static(name: str) -> str:
+    """Return one of the files in `static/`."""
+    return resources.files("labkit.reports").joinpath("static", name).read_text(encoding="utf-8")
 
 
 def stripped(notebook: dict) -> dict:
@@ -40,7 +47,7 @@ def stripped(notebook: dict) -> dict:
             if data.pop(VIEW, None) and set(data) == {"text/plain"}:
                 data["text/plain"] = WIDGET
         if "outputs" in cell:
-            cell.outputs = [output for output in _joined(cell.outputs) if _says(output)]
+            cell.outputs = [output for output in _joined(cell.outputs) if _shows_something(output)]
     return notebook
 
 
@@ -58,22 +65,20 @@ def _joined(outputs: list) -> list:
     return joined
 
 
-def _says(output: dict) -> bool:
-    if output.output_type == "stream":
-        return bool(output.text.strip())
-    return output.output_type == "error" or bool(output.data)
+def _shows_something(output: dict) -> bool:
+    return output.output_type == "error" or bool(output.get("data") or output.get("text", "").strip())
 
 
 def head(banner: str, rows: dict[str, str]) -> str:
     """Return what stands at the top: what went wrong, if anything did, and what made this report."""
-    warned = f"<div class='labkit-banner'>⚠ {html.escape(banner)}</div>\n" if banner else ""
-    cells = "".join(f"<tr><th>{html.escape(k)}</th><td>{_cell(v)}</td></tr>" for k, v in rows.items() if v)
+    warned = f"<div class='labkit-banner'>⚠ {_plain(banner)}</div>\n" if banner else ""
+    cells = "".join(f"<tr><th>{_plain(name)}</th><td>{_plain(text)}</td></tr>" for name, text in rows.items() if text)
     return f"{warned}<details><summary>How this report was made</summary>\n<table>{cells}</table>\n</details>"
 
 
-def _cell(text: str) -> str:
-    """Text that neither HTML nor Markdown takes for its own."""
-    return re.sub(r"[\\`*_{}\[\]$~|]", lambda sign: f"&#{ord(sign[0])};", html.escape(text))
+def _plain(text: str) -> str:
+    """Write text so that neither HTML nor Markdown nor TeX finds markup in it, whatever it says."""
+    return re.sub(r"[^\w .,()/=+-]|_", lambda sign: f"&#{ord(sign[0])};", text)
 
 
 def figures(notebook: dict) -> list[dict]:
@@ -94,7 +99,6 @@ def page(
         stills: Addresses of pictures that stand in for the first charts where there is no JavaScript.
         no_still: Why there are none for the rest.
     """
-    from nbconvert import HTMLExporter
     from pygments.formatters import HtmlFormatter
 
     shown = copy.deepcopy(notebook)
@@ -102,21 +106,23 @@ def page(
     charts = 0
     for cell in shown.cells:
         for output in cell.get("outputs", []):
-            figure = output.get("data", {}).get(PLOTLY)
-            if figure is not None:
+            data = output.get("data", {})
+            if PLOTLY in data:
                 charts += 1
-                output.data = {"text/html": chart(figure, f"chart-{charts}", templates, next(pictures, ""), no_still)}
-    body, _ = HTMLExporter(template_name="basic").from_notebook_node(shown)
+                drawn = chart(data[PLOTLY], f"chart-{charts}", templates, next(pictures, ""), no_still)
+                output.data = {"text/html": drawn}
+            elif "text/latex" in data:
+                data.setdefault("text/html", latex(data["text/latex"]))
+    body, _ = Exporter(template_name="basic").from_notebook_node(shown)
     colours = HtmlFormatter().get_style_defs(".highlight")
-    body = _without_idle_spans(body, colours)
     return "\n".join(
         [
             "<!DOCTYPE html>",
             f"<html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>",
             "<meta name='viewport' content='width=device-width'>",
-            f"<style>{STYLE}{colours}</style>{_script(single_file, templates) if charts else ''}"
+            f"<style>{static('report.css')}{colours}</style>{_script(single_file, templates) if charts else ''}"
             "<noscript><style>.chart {display: none}</style></noscript></head>",
-            f"<body>{with_math(body)}</body></html>",
+            f"<body>{_without_idle_spans(body, colours)}</body></html>",
         ]
     )
 
@@ -131,13 +137,8 @@ def _without_idle_spans(body: str, colours: str) -> str:
 def _script(single_file: bool, templates: dict[str, int]) -> str:
     """What draws the charts; plotly's templates, which many charts share, stand here once."""
     source = f"<script>{get_plotlyjs()}</script>" if single_file else f"<script src='{SCRIPT}'></script>"
-    missing = f"{SCRIPT} is missing: it belongs beside this page, which then shows its charts."
-    return (
-        f"{source}<script>window.Plotly || addEventListener('load', () => document.body.prepend({missing!r}));"
-        f"const templates = [{','.join(templates)}];"
-        "function draw(name, figure) {figure.layout.template = templates[figure.layout.template];"
-        " window.Plotly && Plotly.newPlot(name, figure)}</script>"
-    )
+    facts = f"const PLOTLY_FILE = '{SCRIPT}', TEMPLATES = [{','.join(templates)}];"
+    return f"{source}<script>{facts}\n{static('report.js')}</script>"
 
 
 def chart(figure: dict, name: str, templates: dict[str, int], still: str = "", no_still: str = "") -> str:
@@ -151,32 +152,76 @@ def chart(figure: dict, name: str, templates: dict[str, int], still: str = "", n
         no_still: Why there is none.
     """
     whole = {"data": [], "layout": {}, "frames": []} | figure | {"config": {"responsive": True}}
-    height = whole["layout"].get("height") or 450
-    template = templates.setdefault(_as_script(whole["layout"].get("template", {})), len(templates))
+    height = whole["layout"].get("height")
+    height = height if isinstance(height, int | float) else 450
+    template = templates.setdefault(as_script(whole["layout"].get("template", {})), len(templates))
     whole["layout"] = whole["layout"] | {"template": template}
     words = html.escape(f"{NO_SCRIPT}{f' ({no_still})' if no_still else ''}.")
     instead = f"<img alt='the chart, as a still picture' src='{still}'>" if still else f"<p>{words}</p>"
     return (
         f"<noscript>{instead}</noscript><div id='{name}' class='chart' style='height: {height}px'></div>"
-        f"<script>draw('{name}', {_as_script(whole)})</script>"
+        f"<script>draw('{name}', {as_script(whole)})</script>"
     )
 
 
-def _as_script(value: dict) -> str:
-    """JSON in a script; a name in it must neither end the script nor begin another."""
+def as_script(value: object) -> str:
+    """Return JSON for a script; a text in it can neither end the script nor begin another."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def with_math(body: str) -> str:
-    """Turn TeX between dollar signs into MathML, which browsers draw by themselves; code is left alone."""
-    return "".join(part if k % 2 else MATH.sub(_mathml, part) for k, part in enumerate(CODE.split(body)))
+class InlineParser(MathInlineParser):
+    """Jupyter's Markdown, except that two prices in a line are no formula."""
+
+    SPECIFICATION = MathInlineParser.SPECIFICATION | {"inline_math_tex": INLINE_FORMULA}
 
 
-def _mathml(found: re.Match) -> str:
-    from latex2mathml.converter import convert
+class Renderer(IPythonRenderer):
+    """Jupyter's Markdown with MathML where it parses a formula."""
 
-    block = found["block"]
+    def block_math(self, body: str) -> str:
+        """Render what stands between double dollars."""
+        return mathml(body, "block")
+
+    def inline_math(self, body: str) -> str:
+        """Render what stands between dollars."""
+        return mathml(body, "inline")
+
+    def block_mermaidjs(self, code: str) -> str:
+        """Show a diagram's code, which nbconvert would paste in as markup."""
+        return super().block_code(code)
+
+
+class Exporter(HTMLExporter):
+    """nbconvert's exporter with this module's Markdown."""
+
+    @pass_context
+    def markdown2html(self, context: dict, source: str) -> str:
+        """Render the Markdown of a cell or an output."""
+        renderer = Renderer(escape=False, allow_harmful_protocols=LINKS, attachments=context["cell"].get("attachments"))
+        return MarkdownWithMath(renderer, inline=InlineParser(hard_wrap=False)).render(source)
+
+
+def latex(text: str) -> str:
+    """Return a LaTeX output as HTML: what stands between dollars as MathML, the rest as it is written."""
+    parts = re.split(r"(\$\$.+?\$\$|\$[^$]+\$)", text, flags=re.S)
+    return "".join(
+        mathml(part.strip("$"), "block" if part[:2] == "$$" else "inline") if k % 2 else html.escape(part)
+        for k, part in enumerate(parts)
+    )
+
+
+def mathml(tex: str, display: str) -> str:
+    """Return TeX as MathML, which browsers draw by themselves, or as it was written where that cannot be."""
+    from latex2mathml.converter import convert_to_element
+
     try:
-        return convert(html.unescape(block or found["inline"]), display="block" if block else "inline")
-    except Exception:  # the converter raises what it likes; TeX that it cannot read stays as it was written
-        return found[0]
+        root = convert_to_element(tex, display=display)
+        for node in root.iter():
+            if node.tag not in MATHML or ACTIVE & node.attrib.keys():
+                raise ValueError(node.tag)
+            node.text = html.unescape(node.text or "")  # the converter writes its own signs as character references
+        del root.attrib["xmlns"]  # HTML needs none, and headings are parsed again
+        return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+    except Exception:  # the converter raises what it likes
+        dollars = "$$" if display == "block" else "$"
+        return html.escape(f"{dollars}{tex}{dollars}")

@@ -1,4 +1,4 @@
-"""A notebook's parameters, read and checked before a kernel starts. Standard library and `spec` alone: it is quick.
+"""A notebook's parameters, read and checked before a kernel starts, with the standard library and `core.spec` alone.
 
 papermill writes names and values into the notebook as code, and only warns of a name that the notebook does not
 have; here a name must be one that the notebook declares, and a value becomes what its declaration says.
@@ -17,11 +17,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.core.spec import CSV, RULES, Spec, check_table, nearest, refusal
+from labkit.core.spec import CSV, RULES, Number, Spec, Whole, check_table, nearest, refusal
 
 TAG = "parameters"  # of the one cell that declares them
+INJECTED = "injected-parameters"  # papermill's tag of the cell in which it gives others
+SECONDS = Number("the most that a run may take", 0, 1e9, open_low=True)
+WORKERS = Whole("runs at once on this machine", 1, 10_000)
 WORDS = {"true": True, "false": False}
 NOTHING = ("none", "null")
+NUMBERS = {int: r"[+-]?\d{1,300}", float: r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"}
 GPU_NODES = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")  # what a driver puts into /dev: NVIDIA, Tegra, AMD, WSL
 MEANS = {
     "int": "a whole number",
@@ -109,13 +113,9 @@ class Unread:
     """What a text is that does not say a value of some kind."""
 
 
-def _whole(text: str) -> object:
-    return int(text) if re.fullmatch(r"[+-]?\d{1,300}", text, re.ASCII) else Unread
-
-
-def _number(text: str) -> object:
-    plain = re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII)
-    return float(text) if plain and math.isfinite(float(text)) else Unread
+def _number(kind: type, text: str) -> object:
+    plain = re.fullmatch(NUMBERS[kind], text, re.ASCII)
+    return kind(text) if plain and math.isfinite(float(text)) else Unread
 
 
 def _literal(kind: type, text: str) -> object:
@@ -127,8 +127,8 @@ def _literal(kind: type, text: str) -> object:
 
 
 READ = {  # kind → from a text to a value, or Unread
-    "int": _whole,
-    "float": _number,
+    "int": lambda text: _number(int, text),
+    "float": lambda text: _number(float, text),
     "bool": lambda text: WORDS.get(text.lower(), Unread),
     "None": lambda text: None if text.lower() in NOTHING else Unread,
     "list": lambda text: _literal(list, text),
@@ -147,7 +147,8 @@ def load(path: Path) -> dict:
     try:
         notebook = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        hint = "" if Path(path).is_dir() else _nearby(Path(path))
+        others = [] if Path(path).is_dir() else [other.name for other in Path(path).parent.glob("*.ipynb")]
+        hint = nearest(Path(path).name, others)
         raise ValueError(f"{str(path)!r} cannot be read as a notebook: {error.strerror}.{hint}") from None
     except (ValueError, RecursionError):
         raise ValueError(f"{str(path)!r} is not a notebook: it is no JSON. Give a file that ends in .ipynb.") from None
@@ -157,7 +158,23 @@ def load(path: Path) -> dict:
     for cell in cells:
         if cell.get("cell_type") == "code":
             cell.setdefault("outputs", [])
-    return {"nbformat": 4, "nbformat_minor": 5, "metadata": {}} | notebook
+    return {"nbformat": 4, "nbformat_minor": 5, "metadata": {}} | notebook | {"cells": _folded(cells)}
+
+
+def _folded(cells: list[dict]) -> list[dict]:
+    """Let the cell that declares the parameters end with what an earlier run was given, so that both are one."""
+    given = [cell for cell in cells if _tagged(cell, INJECTED)]
+    if not given:
+        return cells
+    home = next((cell for cell in cells if _tagged(cell, TAG)), given[0])
+    home["source"] = "\n".join("".join(each.get("source", "")) for each in [home, *(c for c in given if c is not home)])
+    if home is given[0]:
+        home["metadata"]["tags"] = [TAG]
+    return [cell for cell in cells if cell is home or cell not in given]
+
+
+def _tagged(cell: dict, tag: str) -> bool:
+    return tag in cell.get("metadata", {}).get("tags", [])
 
 
 def _is_cell(cell: object) -> bool:
@@ -169,27 +186,24 @@ def _is_cell(cell: object) -> bool:
     return isinstance(tags, list) and all(isinstance(line, str) for line in lines)
 
 
-def _nearby(path: Path) -> str:
-    folder = path.parent
-    return nearest(path.name, [one.name for one in folder.glob("*.ipynb")]) if folder.is_dir() else ""
-
-
 def declared(notebook: dict) -> dict[str, Parameter]:
     """Return the parameters of a notebook, by name, in the order of its cell tagged `parameters`.
 
     Raises:
-        ValueError: if that cell is not Python.
+        ValueError: if that cell is not Python, or several cells are tagged so.
     """
-    tagged = [cell for cell in notebook["cells"] if TAG in cell.get("metadata", {}).get("tags", [])]
-    if not tagged:
-        return {}
-    source = "".join(tagged[0].get("source", ""))
+    tagged = [cell for cell in notebook["cells"] if _tagged(cell, TAG)]
+    if len(tagged) > 1:
+        raise ValueError(f"{len(tagged)} cells of the notebook are tagged {TAG!r}: keep the tag on one of them.")
+    source = "".join(tagged[0].get("source", "")) if tagged else ""
     try:
         statements, comments = ast.parse(source).body, _comments(source)
     except (SyntaxError, ValueError, tokenize.TokenError) as error:
         raise ValueError(f"the notebook's cell of parameters is not Python: {error}.") from None
-    found = [_declaration(statement, comments) for statement in statements]
-    return {parameter.name: parameter for parameter in found if parameter is not None}
+    known: dict[str, Parameter] = {}
+    for statement in statements:
+        _declare(known, statement, comments)
+    return known
 
 
 def _comments(source: str) -> dict[int, str]:
@@ -198,23 +212,30 @@ def _comments(source: str) -> dict[int, str]:
     return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
 
 
-def _declaration(statement: ast.stmt, comments: dict[int, str]) -> Parameter | None:
-    """`name: type = value`, or `name = value`; None for any other statement, and for values that are computed."""
-    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        target, annotation = statement.target, statement.annotation
-    elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target, annotation = statement.targets[0], ast.Constant("")
-    else:
-        return None
+def _declare(known: dict[str, Parameter], statement: ast.stmt, comments: dict[int, str]) -> None:
+    """Add `name: type = value` or `name = value`; what is computed is no parameter, and a later value replaces one."""
+    match statement:
+        case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=ast.expr() as value):
+            pass
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            annotation = ast.Constant("")
+        case ast.AugAssign(target=ast.Name(id=name)):
+            known.pop(name, None)
+            return
+        case _:
+            return
+    earlier = known.pop(name, None)
     try:
-        value, (said, options) = ast.literal_eval(statement.value), _annotated(annotation)
+        default, (said, options) = ast.literal_eval(value), _annotated(annotation)
     except (ValueError, TypeError, SyntaxError):
-        return None
-    own = _kind(value)
-    kinds = [kind for kind in KINDS if kind in said or kind == own]
-    if not isinstance(target, ast.Name) or own not in READ:
-        return None
-    return Parameter(target.id, tuple(kinds), value, comments.get(statement.end_lineno, ""), options)
+        return
+    if _kind(default) not in READ:
+        return
+    if earlier and isinstance(statement, ast.Assign):
+        said, options = earlier.kinds, earlier.options
+    kinds = tuple(kind for kind in KINDS if kind in said or kind == _kind(default))
+    about = comments.get(statement.end_lineno, earlier.about if earlier else "")
+    known[name] = Parameter(name, kinds, default, about, options)
 
 
 def _kind(value: object) -> str:
@@ -279,6 +300,13 @@ def checked(notebook: dict, given: Mapping[str, object], *, typed: bool = True, 
     if here and every.get("device") in list(ABSENT):
         _check_device(every["device"])
     return values
+
+
+def check_limits(seconds: float | None = None, workers: int | None = None) -> None:
+    """Raise `ValueError` where a run's time or the number of workers is given and is not allowed."""
+    for name, rule, value in (("seconds", SECONDS, seconds), ("workers", WORKERS, workers)):
+        if value is not None:
+            rule.check(name, value)
 
 
 def _check_device(name: str) -> None:

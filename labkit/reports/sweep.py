@@ -1,4 +1,4 @@
-"""Many reports of one notebook, over a grid of parameters, on Dask workers. It knows no kernels and no HTML.
+"""Many reports of one notebook, over a grid of parameters, on Dask workers.
 
 A worker needs the package alone: the notebook and a csv travel there as bytes, and the reports come back as bytes.
 """
@@ -17,16 +17,16 @@ from pathlib import Path
 
 from labkit.core.spec import CSV
 from labkit.reports import parameters
-from labkit.reports.execution import terminable, undisturbed
-from labkit.reports.report import FAILED, OK, Runner, fingerprint, prints_of, tables_of
+from labkit.reports.execution import FAILED, OK, terminable, undisturbed
+from labkit.reports.report import Errand, Runner, fingerprint, prints_of, tables_of
 from labkit.storage import atomic
 
-PATIENCE = 20  # seconds until a scheduler that does not answer is given up
-ALONE = 180  # seconds without any worker until the rest is given up
-POLL = 0.02  # seconds
+SCHEDULER_TIMEOUT = 20  # seconds until a scheduler that does not answer is given up
+WORKERLESS_TIMEOUT = 180  # seconds without any worker until the rest is given up
+POLL_INTERVAL = 0.02  # seconds
 STOPPED = "the sweep was stopped before this run was done; the same command goes on with it"
-DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)"  # Ctrl-C is for the sweep, which ends its workers
-AT_ONCE = 4  # runs handed to each worker ahead, so that the scheduler never holds all of a long sweep
+IGNORE_CTRL_C = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)"  # the sweep ends its workers
+RUNS_AHEAD = 4  # handed to each worker, so that the scheduler never holds all of a long sweep
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep came to.
+    """A finished sweep.
 
     Attributes:
         rows: Its runs, in the order of the grid.
@@ -110,6 +110,7 @@ def sweep(
         OSError: if the cluster cannot be reached.
         atomic.OutputLocked: if another sweep of this notebook holds the folder.
     """
+    parameters.check_limits(seconds, workers)
     source = parameters.load(Path(notebook))
     chosen = [parameters.checked(source, one, here=cluster is None) for one in grid_of(values or {}, grid)]
     return SweepRunner(Path(notebook), source, chosen, Path(out)).run(workers, cluster, seconds)
@@ -133,16 +134,14 @@ class SweepRunner:
         self.rows = {runner.name: Row(runner.name, runner.values) for runner in runners}
 
     def _found(self, name: str) -> Row:
-        """What is there of a run: done by this very notebook from these very tables, or still to do."""
+        """The row of a run as an earlier report has it, if that came from the same notebook and the same tables."""
         row, runner = self.rows[name], self._runners[name]
         try:
             facts = json.loads(runner.notebook.read_text(encoding="utf-8"))["metadata"]["labkit"]
             same = facts["source"] == self._print and facts["tables"] == prints_of(tables_of(runner.values))
-        except (OSError, ValueError, KeyError, TypeError):  # none, or none of ours
+            return _filled(row, facts) if same and runner.page.exists() else row
+        except (OSError, ValueError, KeyError, TypeError):  # no report, or not one of labkit's
             return row
-        if not same or not runner.page.exists():
-            return row
-        return _filled(row, facts)
 
     def run(self, workers: int | None, cluster: str | None, seconds: float | None) -> Sweep:
         """Execute what is missing or failed, and write the index, also where somebody stops it on the way.
@@ -190,12 +189,12 @@ class SweepRunner:
     def _job(self, name: str, seconds: float | None, threads: int, gpus: list[str]) -> dict:
         """All that a worker needs, as plain values; a table that is the notebook's own default travels, too."""
         runner = self._runners[name]
-        chosen, files = dict(runner.chosen), {}
+        tables, files = {}, {}
         for key, content in tables_of(runner.values).items():
             there = f"{key}/{Path(runner.values[key].removeprefix(CSV)).name}"  # two tables may have one name
-            chosen[key], files[there] = CSV + there, content
+            tables[key], files[there] = CSV + there, content
         return {
-            "notebook": str(self.file), "source": self.source, "shown": runner.chosen, "chosen": chosen,
+            "notebook": str(self.file), "source": self.source, "chosen": runner.chosen, "tables": tables,
             "files": files, "seconds": seconds, "threads": threads, "gpus": gpus, "out": str(self.out),
         }  # fmt: skip
 
@@ -219,36 +218,32 @@ class SweepRunner:
 
 def _filled(row: Row, facts: dict) -> Row:
     """A row with what its report says of itself."""
-    return replace(
-        row, status=facts["status"], reason=facts["reason"], results=facts["results"], seconds=facts["seconds"]
-    )
+    return replace(row, **{name: facts[name] for name in ("status", "reason", "results", "seconds")})
 
 
 def work(job: dict) -> dict:
-    """Make one report; this is what a worker does, for its kernel alone: it computes nothing itself."""
+    """Make one report on a worker and return its files; what the environment says is for the kernel."""
+    from distributed import get_worker
+
+    worker = get_worker()
     os.environ["OMP_NUM_THREADS"] = str(job["threads"])  # more would be more than there are cores
     if job["gpus"]:
-        os.environ["CUDA_VISIBLE_DEVICES"] = job["gpus"][int(_worker().name) % len(job["gpus"])]
-    with tempfile.TemporaryDirectory(dir=_worker().local_directory) as place:
+        os.environ["CUDA_VISIBLE_DEVICES"] = job["gpus"][int(worker.name) % len(job["gpus"])]
+    with tempfile.TemporaryDirectory(dir=worker.local_directory) as place:
         folder, out = Path(place, "work"), Path(place, "out")
         folder.mkdir()
         for name, content in job["files"].items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
-        more = {"folder": folder, "given": job["chosen"], "home": Path(job["out"]), "unwanted": _given_up()}
-        report = Runner(Path(job["notebook"]), job["source"], job["shown"], out, **more).run(job["seconds"])
+        errand = Errand(folder, given=job["tables"], home=Path(job["out"]), unwanted=_given_up(worker))
+        runner = Runner(Path(job["notebook"]), job["source"], job["chosen"], out, errand=errand)
+        report = runner.run(job["seconds"])
         return {"notebook": report.notebook.read_text("utf-8"), "page": report.page.read_text("utf-8")}
 
 
-def _worker() -> object:
-    from distributed import get_worker
-
-    return get_worker()
-
-
-def _given_up() -> Callable[[], bool]:
-    """Return whether the sweep that asked for the run at work here is gone, or has ended: Dask then takes it back."""
-    worker, key = _worker(), _worker().get_current_task()
+def _given_up(worker: object) -> Callable[[], bool]:
+    """Return a function that says whether Dask has taken the worker's task back, as the sweep has ended."""
+    key = worker.get_current_task()
 
     def asked() -> bool:
         task = worker.state.tasks.get(key)
@@ -265,16 +260,15 @@ def _client(cluster: str | None, workers: int) -> Iterator[tuple[object, int]]:
 
     if cluster is not None:
         try:
-            client = Client(cluster, timeout=PATIENCE)
+            client = Client(cluster, timeout=SCHEDULER_TIMEOUT)
         except (OSError, ValueError, TypeError, TimeoutError) as error:  # no such address, or no such protocol
-            raise OSError(
-                f"no Dask scheduler answers at {cluster!r}: {error}. Start one, or leave --cluster out."
-            ) from None
+            why = f"no Dask scheduler answers at {cluster!r}: {error}. Start one, or leave --cluster out."
+            raise OSError(why) from None
         with client:
             yield client, 1
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
-    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "preload": DEAF}
+    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "preload": IGNORE_CTRL_C}
     options["silence_logs"] = logging.CRITICAL  # what goes wrong stands in the rows
     patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})  # 15 s are few on a busy machine
     with (
@@ -289,7 +283,7 @@ def _client(cluster: str | None, workers: int) -> Iterator[tuple[object, int]]:
 
 @contextmanager
 def _unread_script() -> Iterator[None]:
-    """Keep new processes from running the script that called: multiprocessing would, to find what it defines."""
+    """Hide the calling script from new processes: multiprocessing would run it, to find what it defines."""
     main = sys.modules["__main__"].__dict__
     hidden = {name: main[name] for name in ("__file__", "__spec__") if name in main}
     main.pop("__file__", None)
@@ -313,7 +307,7 @@ def _gpus() -> list[str]:
 
 
 def _room(workers: int | None, gpus: list[str]) -> int:
-    """How many runs this machine takes at once, if so many are asked for: a GPU takes one."""
+    """How many runs this machine takes at once: as many as were asked for, but a GPU takes one."""
     return min(workers or len(gpus), len(gpus)) if gpus else workers or os.cpu_count() or 1
 
 
@@ -343,7 +337,7 @@ def results(client: object, jobs: dict[str, dict], task: Callable = work) -> Ite
         names.update({future.key: name for future, (name, _) in zip(futures, taken, strict=True)})
         return futures
 
-    flowing = as_completed(hand_out(AT_ONCE * max(1, len(client.scheduler_info()["workers"]))))
+    flowing = as_completed(hand_out(RUNS_AHEAD * max(1, len(client.scheduler_info()["workers"]))))
     looked = seen = time.monotonic()
     while names:
         done = flowing.next_batch(block=False)
@@ -353,12 +347,12 @@ def results(client: object, jobs: dict[str, dict], task: Callable = work) -> Ite
             for more in hand_out(1):
                 flowing.add(more)
             yield names.pop(future.key), came
-        time.sleep(0 if done else POLL)
+        time.sleep(0 if done else POLL_INTERVAL)
         if time.monotonic() - looked < 1:
             continue
         looked = time.monotonic()
         seen = looked if client.scheduler_info()["workers"] else seen
-        if looked - seen > ALONE:  # Dask itself would wait for ever
+        if looked - seen > WORKERLESS_TIMEOUT:  # Dask itself would wait for ever
             break
     for name in [*names.values(), *(name for name, _ in waiting)]:
-        yield name, {"missed": f"no worker was there for {ALONE} s; run the same command again."}
+        yield name, {"missed": f"no worker was there for {WORKERLESS_TIMEOUT} s; run the same command again."}

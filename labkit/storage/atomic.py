@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class OutputLocked(RuntimeError):
-    """Another process holds the output."""
+    """Another process is writing the output."""
 
 
 def write(path: Path, text: str) -> None:
@@ -46,17 +46,17 @@ def write_together(texts: Mapping[Path, str]) -> None:
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold an output while it is made; the hold ends with the process, however that ends.
+    """Lock an output while it is made; the lock ends with the process, however that ends.
 
     Raises:
-        OutputLocked: if another process holds it, naming that one.
+        OutputLocked: if another process has locked it, naming that one.
     """
     from filelock import FileLock, Timeout
 
     holder = path.with_name(f".{path.stem}.holder")
-    hold = FileLock(path.with_name(f".{path.stem}.lock"), timeout=0)
+    own = FileLock(path.with_name(f".{path.stem}.lock"), timeout=0)
     try:
-        hold.acquire()
+        own.acquire()
     except Timeout:
         who = holder.read_text(encoding="utf-8") if holder.exists() else "another run"
         raise OutputLocked(f"{path} is being written by {who}. Wait for it, or choose another folder.") from None
@@ -65,4 +65,4 @@ def lock(path: Path) -> Iterator[None]:
         yield
     finally:
         holder.unlink(missing_ok=True)
-        hold.release()
+        own.release()

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import labkit
+from labkit.cli import main
 from labkit.core.spec import Spec
 from labkit.reports import parameters
 
@@ -156,6 +158,54 @@ def test_what_no_file_can_hold_is_refused_and_a_number_of_numpys_is_a_number():
         parameters.checked(notebook(), {"depth": 10**5000})
     found = parameters.checked(notebook(), {"lr": np.float64(0.5), "depth": np.int64(4), "full": True})
     assert found == {"lr": 0.5, "depth": 4, "full": True} and type(found["depth"]) is int
+
+
+def coded(source, *tags):
+    return {"cell_type": "code", "source": source, "metadata": {"tags": [*tags]}}
+
+
+def loaded(folder, *cells):
+    (folder / "some.ipynb").write_text(json.dumps({"cells": [*cells]}))
+    return parameters.load(folder / "some.ipynb")
+
+
+GIVEN = "# Parameters\ndepth = 4\nlr = 1\nextra = 'x'"
+
+
+def test_what_an_earlier_run_was_given_are_the_defaults_of_the_next(tmp_path):
+    cells = coded(CELL, "parameters"), coded(["depth = 5\n", "lr = 1"], "injected-parameters"), coded("extra = 1")
+    source = loaded(tmp_path, *cells, coded(GIVEN, "injected-parameters"))
+    known = parameters.declared(source)
+    assert [cell["source"] for cell in source["cells"][1:]] == ["extra = 1"]
+    assert (known["depth"].default, known["lr"].default, known["extra"].default) == (4, 1, "x")
+    assert known["depth"].about == "hidden layers" and known["lr"].kinds == ("int", "float")
+    assert parameters.checked(source, {"depth": "6"}, typed=False) == {"depth": 6}
+    alone = loaded(tmp_path, coded("1"), coded(GIVEN, "injected-parameters"), coded("2"))
+    assert list(parameters.declared(alone)) == ["depth", "lr", "extra"] and len(alone["cells"]) == 3
+
+
+@pytest.mark.parametrize("more", ["depth += 1", "depth = lr", "depth = max(1, 2)", "depth = {1, 2}"])
+def test_a_name_that_is_computed_in_the_end_is_no_parameter(more):
+    assert "depth" in parameters.declared(notebook()) and "depth" not in parameters.declared(notebook(CELL + more))
+
+
+@pytest.mark.parametrize("kinds", [("parameters", "parameters"), ("parameters", "x", "parameters", "parameters")])
+def test_several_cells_of_parameters_are_refused(kinds, tmp_path, capsys):
+    source = loaded(tmp_path, *(coded(f"depth = {k}", kind) for k, kind in enumerate(kinds)))
+    with pytest.raises(ValueError, match=r"\d cells of the notebook are tagged 'parameters': keep the tag on one"):
+        parameters.checked(source, {})
+    for words in (["report"], ["report", "--help-notebook"], ["sweep", "-g", "depth", "1,2"]):
+        assert main([*words, str(tmp_path / "some.ipynb"), "--out", str(tmp_path / "out")]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf, True, "3"])
+def test_limits_of_a_run_are_checked(seconds):
+    with pytest.raises(ValueError, match=r"seconds=.* is not allowed: seconds takes a number above 0"):
+        labkit.report("missing.ipynb", seconds=seconds)
+    with pytest.raises(ValueError, match="workers=0 is not allowed: workers takes a whole number from 1"):
+        labkit.sweep("missing.ipynb", {}, workers=0)
 
 
 @pytest.mark.parametrize("part", [{"metadata": None}, {"metadata": {"tags": None}}, {"source": None}, {"source": [1]}])

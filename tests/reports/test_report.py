@@ -6,14 +6,15 @@ import re
 import resource
 import signal
 import subprocess
+import tempfile
 import time
+from html import unescape
 from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
 from faults import RESULTS, command, still_running, written
-from jupyter_core.paths import jupyter_runtime_dir
 
 import labkit
 from labkit.cli import main
@@ -59,9 +60,10 @@ def test_a_good_report_says_what_was_run_and_what_came_out(good):
 
 def test_the_top_names_parameters_versions_seed_and_the_command_and_takes_nothing_for_markup(good):
     said = top(good)
-    for words in ("small.ipynb", "depth 4", "python", "labkit report", "--out", "&lt;b&gt;", "&#96;", "&#124;"):
-        assert words in said
-    assert "<b>" not in said and "labkit-banner" not in said and "⚠" not in good.page.read_text()
+    for words in ("small.ipynb", "depth 4", "python", "labkit report", "--out", "name <b>`x`|"):
+        assert words in unescape(said)
+    markup = re.sub(r"</?(details|summary|table|tr|th|td)>", "", said)
+    assert not set("<>`|") & set(markup) and "labkit-banner" not in said and "⚠" not in good.page.read_text()
 
 
 def test_files_are_named_by_the_notebook_and_its_parameters(good, tmp_path):
@@ -121,10 +123,52 @@ def test_without_a_chrome_a_plain_word_stands_in(tmp_path, monkeypatch):
     assert f"<p>{html.NO_SCRIPT} (RuntimeError: Kaleido requires &lt;Chrome&gt;).</p>" in page and "<img" not in page
 
 
-def test_formulas_need_no_network():
-    shown = html.with_math(r"<p>$$w - \eta g$$ and $x^2$ for $5, not <code>$a$</code></p>")
-    assert shown.count("<math") == 2 and "<code>$a$</code>" in shown and "$5" in shown
-    assert html.with_math(r"$\nonsense{$") == r"$\nonsense{$"
+def statuses(result):
+    """What the notebook's file says of its code cells."""
+    cells = nbformat.read(result.notebook, as_version=4).cells
+    return [cell.metadata.papermill.status for cell in cells if cell.cell_type == "code"]
+
+
+def test_what_a_run_says_is_text_on_its_page(tmp_path):
+    hostile = "$\\text{<svg/onload=alert(1)>}$"
+    link = "\n\n[a link](javascript:alert(1)) ![a picture](https://example.org/x.png)"
+    widget = f"import ipywidgets\nout = ipywidgets.Output()\nwith out:\n    raise KeyError({hostile + link!r})\nout"
+    for cell in (widget, f"raise KeyError({hostile + link!r})"):
+        result = made(tmp_path, cell, values={"name": hostile + link})
+        page = result.page.read_text()
+        assert result.verdict.status == "failed" and "text{<svg/onload" in unescape(top(result))
+        assert "\n" not in result.verdict.reason and unescape(page).count("text{<svg/onload=alert(1)>}") > 3
+        assert not re.search("<svg|<math|<img|<a href=.javascript", page)
+
+
+# A report of a report
+
+
+def test_an_earlier_report_runs_again_with_its_own_parameters_and_says_so(tmp_path):
+    first = made(tmp_path, values={"depth": 4, "name": "x"})
+    again = report(first.notebook, out=tmp_path / "again")
+    changed = report(again.notebook, {"seed": 1}, out=tmp_path / "changed")
+    last = report(changed.notebook, {"depth": 5}, out=tmp_path / "last")
+    for result, depth, seed in ((first, 4, 0), (again, 4, 0), (changed, 4, 1), (last, 5, 1)):
+        assert result.results["depth"] == result.values["depth"] == depth
+        assert result.values == {"depth": depth, "name": "x", "seed": seed}
+        words = unescape(top(result))
+        assert f"depth {depth}" in words and "name x" in words and f"<th>seed</th><td>{seed}</td>" in words
+        notebook = nbformat.read(result.notebook, as_version=4)
+        assert [cell.metadata.tags for cell in notebook.cells].count(["labkit-report"]) == 1
+    facts = nbformat.read(again.notebook, as_version=4).metadata.papermill
+    assert facts.parameters == {} and facts.input_path == str(first.notebook)
+    assert facts.output_path == str(again.notebook)
+
+
+def test_what_an_earlier_run_left_in_a_notebook_is_not_taken_for_this_runs(tmp_path):
+    path = made(tmp_path, "1", "2").notebook
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].source = "import os\nos._exit(0)"
+    nbformat.write(notebook, path)
+    result = report(path, out=tmp_path / "out")
+    assert (result.verdict.status, result.verdict.cell, result.verdict.missing) == ("kernel died", 2, 3)
+    assert statuses(result) == ["completed", "interrupted", "pending", "pending"] and result.results == {}
 
 
 # What went wrong is said, and what was finished is kept
@@ -155,7 +199,12 @@ def test_what_went_wrong_is_said(fault, tmp_path):
     assert words in verdict.reason
     assert "labkit-banner" in top(result) and "⚠" in result.page.read_text()
     assert (f"{missing} of its code cells did not run" in top(result)) == (missing > 0)
-    assert nbformat.read(result.notebook, as_version=4).metadata.labkit.status == status
+    metadata = nbformat.read(result.notebook, as_version=4).metadata
+    assert metadata.labkit.status == status
+    ended = {"the kernel is killed": "interrupted", "a thread fails": "completed", "a widget fails": "completed"}
+    ended = ended.get(fault, "failed")
+    assert statuses(result) == ["completed", ended, *["pending" if missing else "completed"] * len(cells)]
+    assert (metadata.papermill.status, metadata.papermill.exception) == (ended, True if missing else None)
     assert files(tmp_path / "out") == sorted([result.page.name, result.notebook.name, html.SCRIPT])
 
 
@@ -163,6 +212,7 @@ def test_time_that_ran_out_is_said_and_the_finished_cells_are_kept(tmp_path):
     result = made(tmp_path, "print('finished')", "import time\ntime.sleep(60)", seconds=3)
     assert (result.verdict.code, result.verdict.status, result.verdict.cell) == (1, "out of time", 3)
     assert "3 s ran out in cell 3" in result.verdict.reason and "finished" in result.page.read_text()
+    assert statuses(result) == ["completed", "completed", "interrupted", "pending"]
 
 
 def test_results_that_report_a_divergence_make_the_report_fail(tmp_path):
@@ -259,8 +309,10 @@ def test_a_signal_leaves_what_was_finished_no_kernel_and_the_earlier_report(numb
         part = nbformat.read(next((tmp_path / "out").glob("*.part.ipynb")), as_version=4)
         assert "print('finished')" in json.dumps(part) and part.metadata.labkit.status == "running"
         assert part.cells[0].source.startswith("**Unfinished.**") and part.cells[2].outputs[0].text == "finished\n"
+        assert [cell.metadata.papermill.status for cell in part.cells[2:]] == ["completed", "running", "pending"]
     else:
         assert report.metadata.labkit.status == status and "finished" in earlier.page.read_text()
+        assert statuses(earlier) == ["completed", "completed", "interrupted", "pending"]
 
 
 def test_of_two_runs_on_one_output_the_second_is_told_who_holds_it(tmp_path):
@@ -367,8 +419,10 @@ def test_the_results_of_a_real_notebook_come_back(tmp_path):
     assert result.page.stat().st_size < 300_000 and result.values["steps"] == 50
 
 
-def test_two_kernels_of_one_folder_never_share_their_sockets(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    one, other = (execution._manager()() for _ in range(2))
-    assert {one.transport, other.transport} == {"ipc"} and one.ip != other.ip
-    assert Path(one.ip).is_absolute() and Path(one.ip).parent == Path(jupyter_runtime_dir())
+def test_two_kernels_never_share_their_sockets_and_leave_none(tmp_path):
+    path = written(tmp_path, results="{'file': __import__('ipykernel').connect.get_connection_file()}")
+    one, other = (Path(report(path, out=tmp_path / "out").results["file"]) for _ in range(2))
+    assert one != other and not one.parent.exists() and not other.parent.exists()
+    assert one.parent.name.startswith("labkit-") and one.parent.parent == Path(tempfile.gettempdir())
+    short, long = execution._manager("/tmp/a")(), execution._manager("/" + 100 * "a")()
+    assert (short.transport, short.ip, long.transport) == ("ipc", "/tmp/a/kernel", "tcp")

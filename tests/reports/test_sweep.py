@@ -266,7 +266,7 @@ def test_a_script_needs_no_guard(tmp_path):
 def test_a_cluster_without_workers_is_given_up_and_says_so(tmp_path, monkeypatch):
     from distributed import LocalCluster
 
-    monkeypatch.setattr(sweep, "ALONE", 1)
+    monkeypatch.setattr(sweep, "WORKERLESS_TIMEOUT", 1)
     with LocalCluster(n_workers=0, dashboard_address=None, silence_logs=40) as cluster:
         address = cluster.scheduler_address
         done = labkit.sweep(written(tmp_path), {"depth": range(1, 7)}, out=tmp_path / "out", cluster=address)
@@ -275,7 +275,7 @@ def test_a_cluster_without_workers_is_given_up_and_says_so(tmp_path, monkeypatch
 
 
 def test_a_cluster_that_is_not_there_is_said(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sweep, "PATIENCE", 1)
+    monkeypatch.setattr(sweep, "SCHEDULER_TIMEOUT", 1)
     code = main(["sweep", str(written(tmp_path)), "-g", "depth", "1", "--cluster", "tcp://127.0.0.1:9"])
     assert code == 1 and "no Dask scheduler answers at 'tcp://127.0.0.1:9'" in capsys.readouterr().err
 
@@ -299,11 +299,12 @@ def test_numbers_are_found_wherever_they_are():
 
 
 def test_a_page_holds_the_numbers_once_and_no_markup_of_theirs():
-    page = sweep_page.as_page("some", *sweep_page.columns(rows(3)))
+    page = sweep_page.as_page("some", sweep_page.columns(rows(3)))
     assert "3 runs: 2 done, <b>1 not</b>" in page and page.count("</script>") == 2
-    data = page[page.index("const FACTS = ") + 14 :].split(";\n", 1)[0]
+    data = page[page.index("const SWEEP = ") + 14 :].split(";\n", 1)[0]
     facts = json.loads(data)
-    assert facts["varying"] == ["depth"] and facts["records"][2]["r:loss"] == 2 / 3
+    assert [head["label"] for head in facts["columns"]] == ["run", "status", "depth", "loss", "seconds", "reason"]
+    assert facts["records"][2] == ["run-2", "done", 2, 2 / 3, 1.5, "<b>"]
 
 
 def test_ten_thousand_runs_make_an_index_in_seconds(tmp_path):
