@@ -388,7 +388,6 @@ def bigger(r: dict, full: bool) -> Claims:
 def serving(r: dict, full: bool) -> Claims:
     yield "test accuracy of the network that is served", r["accuracy"], above(0.93)
     yield "ceilings: operations a second, bytes a second", r["ceilings"], above(1e8)
-    yield "share of the roof that batches reach", list(r["roof"].values()), between(0.001, 3)
     yield "256 questions at once over one by one: times as fast", r["batch_gain"], above(1.3)
     tails = [p99 / p50 for p50, p99 in r["latency"].values()]
     yield "p99 over p50, for every batch, precision and device", tails, above(0.999)

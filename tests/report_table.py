@@ -11,8 +11,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 from claims import CLAIMS, holds
@@ -35,21 +35,13 @@ VARIANTS = {  # column → the seed, where it is not the default, and what the e
 WIDTHS = 32, 14
 
 
-@dataclass(frozen=True)
-class Done:
-    """A report that was made.
-
-    Attributes:
-        code: Its exit code.
-        seconds: How long it took.
-        why: What it said, where the code is not 0.
-        claims: Every claim with what was measured, what is expected and whether it holds; none at other seeds.
-    """
+class Done(NamedTuple):
+    """A report that was made."""
 
     code: int
     seconds: float
-    why: str
-    claims: list[tuple[str, object, object, bool]]
+    why: str  # what it said on stderr
+    claims: list[tuple[str, object, object, bool]]  # what, measured, expected, whether it holds; none at other seeds
 
 
 def report(name: str, variant: str, folder: Path) -> Done:
@@ -76,18 +68,25 @@ def verdicts(name: str, out: Path) -> Iterator[tuple[str, object, object, bool]]
         yield claim, measured, expected, holds(measured, expected)
 
 
+def line(name: str, cells: list[str], claims: str) -> str:
+    return "".join([name.ljust(WIDTHS[0]), *(cell.ljust(WIDTHS[1]) for cell in cells), claims])
+
+
 def row(name: str, reports: dict[str, Done]) -> str:
     """A notebook's line of the table, and a line for whatever is wrong."""
     cells = [f"{reports[v].code}, {reports[v].seconds:.0f} s" if v in reports else "-" for v in VARIANTS]
-    judged = [done for done in reports.values() if done.claims]
-    counts = " ".join(f"{sum(c[-1] for c in done.claims)}/{len(done.claims)}" for done in judged)
-    lines = ["".join([name.ljust(WIDTHS[0]), *(cell.ljust(WIDTHS[1]) for cell in cells), counts])]
+    counts = [f"{sum(c[-1] for c in done.claims)}/{len(done.claims)}" for done in reports.values() if done.claims]
+    lines = [line(name, cells, " ".join(counts))]
     for variant, done in reports.items():
         lines += [f"    {variant}: {done.why}"] if done.code else []
-        lines += [
-            f"    {variant}: NO {claim}: {got}, expected {want}" for claim, got, want, good in done.claims if not good
-        ]
+        lines += [f"    {variant}: NO {what}: {got}, not {want}" for what, got, want, good in done.claims if not good]
     return "\n".join(lines)
+
+
+def tried(name: str) -> list[str]:
+    """The variants that a notebook has: without a parameter `seed`, no other seeds."""
+    seeded = "seed" in declared(load(FOLDER / f"{name}.ipynb"))
+    return [variant for variant, (seed, _) in VARIANTS.items() if seeded or seed is None]
 
 
 def main(names: list[str]) -> int:
@@ -96,23 +95,18 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no notebook {unknown[0]!r}: there is {', '.join(CLAIMS)}.", file=sys.stderr)
         return 2
-    print(
-        "".join(["notebook".ljust(WIDTHS[0]), *(variant.ljust(WIDTHS[1]) for variant in VARIANTS), "claims that hold"])
-    )
+    print(line("notebook", list(VARIANTS), "claims that hold"))
     good = True
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
-        jobs = {}
-        for name in names or CLAIMS:
-            seeded = "seed" in declared(load(FOLDER / f"{name}.ipynb"))
-            tried = [variant for variant, (seed, _) in VARIANTS.items() if seeded or seed is None]
-            jobs[name] = {variant: pool.submit(report, name, variant, Path(folder)) for variant in tried}
-        for name, futures in jobs.items():
-            reports = {variant: future.result() for variant, future in futures.items()}
-            good &= all(done.code == 0 and all(claim[-1] for claim in done.claims) for done in reports.values())
-            print(row(name, reports), flush=True)
-    print(
-        "every report ends with 0 and every claim holds" if good else "not every report ends with 0 with all its claims"
-    )
+        jobs = {n: {v: pool.submit(report, n, v, Path(folder)) for v in tried(n)} for n in names or CLAIMS}
+        try:
+            for name, futures in jobs.items():
+                reports = {variant: future.result() for variant, future in futures.items()}
+                good &= all(done.code == 0 and all(claim[-1] for claim in done.claims) for done in reports.values())
+                print(row(name, reports), flush=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    print("every report ends with 0, every claim holds" if good else "not every report ends with 0 and with its claims")
     return 0 if good else 1
 
 
