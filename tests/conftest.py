@@ -1,5 +1,6 @@
 """What every test file may use: a real JupyterLab, a real browser; and how two workers share the tests."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from executed import excerpt
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parent.parent
+VIEWPORT = {"width": 1400, "height": 1000}
 # What starts kernels, browsers or other processes, the longest first, so that both workers end at the same time.
 SLOW = (
     "test_notebooks.py::test_a_notebook_runs",
@@ -148,20 +150,43 @@ def _wait_until_ready(lab, server, log, seconds=90):
     pytest.fail(f"JupyterLab did not start; the end of its log:\n{log.read_text()[-3000:]}")
 
 
-@pytest.fixture
-def page(chromium):
-    """A fresh browser page; `page.errors` gathers what the console and uncaught exceptions say.
-
-    One per test: while Playwright runs, asyncio counts as running too, which trips nbclient in other tests.
-    """
+@contextlib.contextmanager
+def browser_of(chromium):
+    """A running browser. While Playwright runs, asyncio counts as running too, which trips nbclient in other tests."""
     flags = ["--no-sandbox", "--disable-quic", "--no-first-run"]
     flags += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL without a GPU, for the 3-D pictures
     flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=flags)
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.errors = []
-        page.on("console", lambda line: page.errors.append(line.text) if line.type == "error" else None)
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        yield page
+        yield browser
         browser.close()
+
+
+def opened_page(context):
+    """A fresh page; its `errors` gathers what the console and uncaught exceptions say."""
+    page = context.new_page()
+    page.errors = []
+    page.on("console", lambda line: page.errors.append(line.text) if line.type == "error" else None)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    return page
+
+
+@pytest.fixture
+def page(chromium):
+    """A fresh page of a browser for this test alone."""
+    with browser_of(chromium) as browser:
+        yield opened_page(browser.new_context(viewport=VIEWPORT))
+
+
+@pytest.fixture(scope="module")
+def context(chromium):
+    with browser_of(chromium) as browser:
+        yield browser.new_context(viewport=VIEWPORT)
+
+
+@pytest.fixture
+def cached_page(context):
+    """A fresh page of one browser for the tests of a file: JupyterLab is large, and the second page finds it there."""
+    page = opened_page(context)
+    yield page
+    page.close()

@@ -7,6 +7,11 @@ import pytest
 pytestmark = pytest.mark.browser
 
 
+@pytest.fixture
+def page(cached_page):
+    return cached_page
+
+
 class Playground:
     """The lab of an open notebook page."""
 

@@ -8,6 +8,11 @@ from test_browser import LandscapeScreen, open_and_run_all, opened
 pytestmark = pytest.mark.browser
 
 
+@pytest.fixture
+def page(cached_page):
+    return cached_page
+
+
 @pytest.fixture(autouse=True)
 def no_kernel_is_left(jupyter):
     """Each test opens a notebook of its own: its kernel would only take memory from the next."""
@@ -218,7 +223,7 @@ def test_a_person_turns_the_time_limit_of_a_server(page, jupyter):
 
 
 def test_a_person_draws_learning_curves_and_trains_on_more_images(page, jupyter):
-    lab = opened(page, jupyter, "09_data.ipynb")
+    lab = opened(page, jupyter, "09_data.ipynb", steps=100)
     page.wait_for_function(NOTHING_WAITS, timeout=300_000)
     few = lab.sentence()
 
