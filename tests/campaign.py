@@ -178,7 +178,7 @@ def _trainings(counts: Counts, rng: random.Random, folder: Path) -> None:
 def _sweep(counts: Counts, folder: Path) -> None:
     place = folder / "sweep"
     place.mkdir()
-    good, explained, again = faults.faulty_sweep(place, 40)
+    good, explained, again = faults.faulty_sweep(place, range(1, 41))
     pairs = (good, 34), (explained, 6), (again, 6)
     results = [None if found == due else f"{found}, not {due}" for found, due in pairs]
     said = f"{good} good, {explained} explained, {again} run by the second call"

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -383,22 +383,22 @@ FAULTY = {  # depth → what goes wrong with it, of a sweep
 }
 
 
-def faulty_sweep(folder: Path, many: int) -> tuple[int, int, int]:
-    """Sweep over so many depths, some of them faulty, twice; return how many were good, explained, and run again."""
-    faults = {depth: code for depth, code in FAULTY.items() if depth <= many}
+def faulty_sweep(folder: Path, depths: Collection[int]) -> tuple[int, int, int]:
+    """Sweep over depths, some of them faulty, twice; return how many were good, explained, and run again."""
+    faults = {depth: code for depth, code in FAULTY.items() if depth in depths}
     lines = [
         f"if depth == {depth}:\n" + "\n".join("    " + line for line in code.splitlines())
         for depth, code in faults.items()
     ]
     path, out = written(folder, "\n".join(lines)), folder / "out"
-    words = _sweep(path, out, ",".join(map(str, range(1, many + 1))), "--workers", "2")
+    words = _sweep(path, out, ",".join(map(str, depths)), "--workers", "2")
     first, second = (subprocess.run(words, capture_output=True, text=True) for _ in range(2))
     assert (first.returncode, second.returncode) == (1, 1), (first.stderr, second.stderr)
     found = re.search(r"Sweep of (\d+) runs, (\d+) of them executed now, (\d+) not done", first.stderr)
     runs, ran, bad = map(int, found.groups())
     explained = re.findall(r"^  small-\w{12}: (failed|kernel died): .+", first.stderr, re.M)
     again = int(re.search(r"runs, (\d+) of them executed now", second.stderr)[1])
-    assert (runs, ran, bad) == (many, many, len(explained))
+    assert (runs, ran, bad) == (len(depths), len(depths), len(explained))
     return runs - bad, len(explained), again
 
 

@@ -51,11 +51,11 @@ def cases(weights=0):
             layers = [nn.Linear(2, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 2)]
         return nn.Sequential(*layers)
 
-    spec = labkit.Spec(steps=3000, device="cpu")
+    spec = labkit.Spec(steps=1500, device="cpu")
     return {
         "adam": (spec, {}),
         "full batch": (spec.but(batch_size=0, optimizer="momentum", lr=0.05), {}),
-        "changes": (spec, {"lr_changes": [(700, 0.001), (1500, 0.02)], "snapshots": 7}),
+        "changes": (spec, {"lr_changes": [(300, 0.001), (800, 0.02)], "snapshots": 7}),
         "ensemble": ([spec.but(seed=seed, noise=0.05 * seed) for seed in range(4)], {"snapshots": 3}),
         "two ensembles": ([spec.but(width=width) for width in (4, 8)], {}),
         "diverges": ([spec.but(optimizer="sgd", lr=lr, loss="mse") for lr in (0.01, 100.0)], {}),
@@ -81,7 +81,7 @@ def kill(case, folder, bomb):
 def resumed(case, rng, folder):
     """Kill a training at a random step, or while it writes, and let it go on: to the same numbers."""
     folder.mkdir()
-    bombs = [AT_STEP.format(step=rng.randrange(130, 2900)), WHILE_WRITING.format(writes=rng.randrange(2, 20))]
+    bombs = [AT_STEP.format(step=rng.randrange(130, 1400)), WHILE_WRITING.format(writes=rng.randrange(2, 20))]
     kill(case, folder, rng.choice(bombs))
     assert numbers(train(case, folder, weights=1)) == numbers(train(case)), f"{case} went on to other numbers"
 

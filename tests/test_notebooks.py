@@ -152,7 +152,7 @@ OTHER = {
     ),
     "no outliers": ("03_loss_functions", {"outliers": 0.0, "samples": 100, "depth": 1, "steps": 300}),
 }
-ALWAYS = ("00_start_here", "01_playground", "03_loss_functions", "12_your_own_experiment")  # the quick ones
+ALWAYS = ("00_start_here", "01_playground", "03_loss_functions")  # the quick ones
 COUNTED = ("01_playground", "05_loss_landscapes")  # whose results count the parameters of the spec as it was given
 
 
