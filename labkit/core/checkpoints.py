@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from labkit.core.data import Split
+from labkit.core.spec import LATER, Spec
 from labkit.core.trainer import Trainer
 from labkit.storage import atomic, tensor_folder
 
@@ -127,6 +128,9 @@ def _made_of(trainer: Trainer, lr_changes: Sequence[tuple[int, float | list[floa
     specs = [asdict(spec) for spec in trainer.specs]
     for spec in specs:
         del spec["steps"]
+        for name in LATER:
+            if spec[name] == getattr(Spec, name):
+                del spec[name]
     model = repr(trainer.model_of()) if "model" in trainer.own else ""
     data = [_digest(split) for split in {id(split): split for split in trainer.splits}.values()]
     parts = {

@@ -17,37 +17,41 @@ from labkit.core.spec import Spec, option
 
 @dataclass(frozen=True)
 class LossRule:
-    """One loss, in the forms that `Loss` gives it: functions of prediction, target and huber_delta."""
+    """One loss, in the forms that `Loss` gives it: functions of prediction, target and the `Loss` with its options."""
 
-    functional: Callable[[Tensor, Tensor, float], Tensor]
-    values: Callable[[Tensor, Tensor, float], Tensor]
-    slope: Callable[[Tensor, Tensor, float, Tensor], Tensor]  # written into the last one
+    functional: Callable[[Tensor, Tensor, "Loss"], Tensor]
+    values: Callable[[Tensor, Tensor, "Loss"], Tensor]
+    slope: Callable[[Tensor, Tensor, "Loss", Tensor], Tensor]  # written into the last one
     scale: Callable[[int, int], float]  # of samples and outputs
 
 
-def _huber(prediction: Tensor, target: Tensor, delta: float) -> Tensor:
+def _huber(prediction: Tensor, target: Tensor, loss: "Loss") -> Tensor:
     error = (prediction - target).abs()
-    inside = error.clamp(max=delta)
+    inside = error.clamp(max=loss.delta)
     return (inside * (error - 0.5 * inside)).mean((-2, -1))
+
+
+def _huber_slope(prediction: Tensor, target: Tensor, loss: "Loss", out: Tensor) -> Tensor:
+    return torch.sub(prediction, target, out=out).clamp_(-loss.delta, loss.delta)
 
 
 LOSSES = {
     "mse": LossRule(
-        functional=lambda prediction, target, delta: functional.mse_loss(prediction, target),
-        values=lambda prediction, target, delta: (prediction - target).square().mean((-2, -1)),
-        slope=lambda prediction, target, delta, out: torch.sub(prediction, target, out=out),
+        functional=lambda prediction, target, loss: functional.mse_loss(prediction, target),
+        values=lambda prediction, target, loss: (prediction - target).square().mean((-2, -1)),
+        slope=lambda prediction, target, loss, out: torch.sub(prediction, target, out=out),
         scale=lambda samples, outputs: 2 / (samples * outputs),
     ),
     "cross_entropy": LossRule(
-        functional=lambda prediction, target, delta: functional.cross_entropy(prediction, target),
-        values=lambda prediction, target, delta: (prediction.logsumexp(-1) - (prediction * target).sum(-1)).mean(-1),
-        slope=lambda prediction, target, delta, out: torch.softmax(prediction, -1, out=out).sub_(target),
+        functional=lambda prediction, target, loss: functional.cross_entropy(prediction, target),
+        values=lambda prediction, target, loss: (prediction.logsumexp(-1) - (prediction * target).sum(-1)).mean(-1),
+        slope=lambda prediction, target, loss, out: torch.softmax(prediction, -1, out=out).sub_(target),
         scale=lambda samples, outputs: 1 / samples,
     ),
     "huber": LossRule(
-        functional=lambda prediction, target, delta: functional.huber_loss(prediction, target, delta=delta),
+        functional=lambda prediction, target, loss: functional.huber_loss(prediction, target, delta=loss.delta),
         values=_huber,
-        slope=lambda prediction, target, delta, out: torch.sub(prediction, target, out=out).clamp_(-delta, delta),
+        slope=_huber_slope,
         scale=lambda samples, outputs: 1 / (samples * outputs),
     ),
 }
@@ -66,7 +70,7 @@ class Loss:
     def __init__(self, name: str, huber_delta: float = 1.0) -> None:
         option("loss", name, LOSSES)
         self.name = name
-        self.delta = huber_delta
+        self.delta: float = huber_delta
 
     @classmethod
     def of(cls, spec: Spec) -> "Loss":
@@ -80,22 +84,22 @@ class Loss:
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss as a scalar."""  # (N, out), (N, out) or (N,) → ()
-        return LOSSES[self.name].functional(prediction, target, self.delta)
+        return LOSSES[self.name].functional(prediction, target, self)
 
     def values(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each member."""  # (…, N, out), (…, N, out) → (…)
-        return LOSSES[self.name].values(prediction, target, self.delta)
+        return LOSSES[self.name].values(prediction, target, self)
 
     def slope(self, prediction: Tensor, target: Tensor, out: Tensor) -> Tensor:
         """Write into `out` the derivative of the summed member losses, times the count that `scale` divides by."""
-        return LOSSES[self.name].slope(prediction, target, self.delta, out)
+        return LOSSES[self.name].slope(prediction, target, self, out)
 
     def scale(self, samples: int, outputs: int) -> float:
         """What turns `slope` into the derivative of the mean."""
         return LOSSES[self.name].scale(samples, outputs)
 
     def __repr__(self) -> str:
-        return f"Loss: {self.name}" + (f", delta {self.delta:g}" if OPTIONS[self.name].uses_delta else "")
+        return f"Loss: {self.name}" + (f", delta {self.delta:g}" if "huber_delta" in OPTIONS[self.name].options else "")
 
 
 def accuracy(prediction: Tensor, target: Tensor) -> Tensor:

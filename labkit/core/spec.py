@@ -60,7 +60,7 @@ class LossOption:
 
     about: str
     classes_only: bool = False  # it compares class probabilities
-    uses_delta: bool = False  # huber_delta shapes it
+    options: tuple[str, ...] = ()  # the fields of `Spec` that shape it
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ INITS = {
 LOSSES = {
     "mse": LossOption("mean squared error"),
     "cross_entropy": LossOption("cross entropy of the predicted class probabilities; classes only", classes_only=True),
-    "huber": LossOption("squared near 0, absolute beyond huber_delta", uses_delta=True),
+    "huber": LossOption("squared near 0, absolute beyond huber_delta", options=("huber_delta",)),
 }
 OPTIMIZERS = {
     "sgd": OptimizerOption("plain gradient descent on a batch"),
@@ -353,7 +353,8 @@ class Spec:
             return cls(**choices)
         spec = object.__new__(cls)
         for name, rule in RULES.items():
-            object.__setattr__(spec, name, choices[name] if name == "dataset" else rule.check(name, choices[name]))
+            value = choices.get(name, getattr(cls, name))  # a run of the past does not have the newest fields
+            object.__setattr__(spec, name, value if name == "dataset" else rule.check(name, value))
         return spec
 
     @classmethod
@@ -379,10 +380,9 @@ class Spec:
         )
 
 
-RULES: dict[str, Any] = {
-    choice.name: choice.metadata["rule"] for choice in dataclasses.fields(Spec)
-}  # name → its check
+RULES: dict[str, Any] = {each.name: each.metadata["rule"] for each in dataclasses.fields(Spec)}  # name → its check
 FOR_REGRESSION = "Take " + " or ".join(f"loss={name!r}" for name in LOSSES if not LOSSES[name].classes_only) + "."
+LATER: tuple[str, ...] = ()  # fields that version 0.1 did not have: a checkpoint is found where these are at default
 VERSION = "lab1."  # a share string leaves out the defaults: change a default and this must change too
 
 

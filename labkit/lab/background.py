@@ -303,6 +303,7 @@ class LandscapeWorker:
         return Trajectory(path.steps, steps[:, 0], steps[:, 1], distance, losses, evaluator.at(steps)["loss"])
 
 
+SEEDED = ("random",)  # kinds of directions that a seed draws
 DIRECTIONS = {"random": LandscapeWorker._random, "path": LandscapeWorker._principal, "Hessian": LandscapeWorker._curved}
 
 

@@ -70,9 +70,9 @@ def meaningful(spec: Spec, own_data: bool) -> dict[str, bool]:
         "samples": not fixed,
         "noise": not (table or own_data or whole),
         "train_share": not whole,
-        "inputs": spec.dataset == "teacher" and not own_data,
-        "huber_delta": LOSSES[spec.loss].uses_delta,
+        "inputs": bool(spec.known and not spec.known.inputs) and not own_data,
         "momentum": OPTIMIZERS[spec.optimizer].uses_momentum,
+        **{name: name in LOSSES[spec.loss].options for each in LOSSES.values() for name in each.options},
     }
 
 

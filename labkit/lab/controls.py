@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import ipywidgets as widgets
 
-from labkit.core.spec import CSV, RULES, Menu, Spec, Whole
+from labkit.core.spec import CSV, RULES, Menu, Number, Spec, Whole
 from labkit.lab import texts
 from labkit.lab.choices import LIVE, meaningful, shown
 
@@ -115,6 +115,8 @@ def _control(name: str, value: object) -> widgets.Widget:
         return widgets.Dropdown(options=[*((option, option) for option in rule.options), *own])
     if isinstance(rule, Whole):
         return widgets.BoundedIntText(min=rule.low, max=rule.high, value=value)
+    if isinstance(rule, Number):
+        return widgets.BoundedFloatText(min=rule.low, max=rule.high, value=value)
     return widgets.Checkbox(indent=False)
 
 

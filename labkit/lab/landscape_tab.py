@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import ipywidgets as widgets
 
 from labkit.lab import texts
+from labkit.lab.background import DIRECTIONS, SEEDED
 from labkit.lab.live_figure import LiveFigure
 from labkit.plots import landscape_figure, learning_figure
 from labkit.plots.frames import apply
@@ -28,7 +29,7 @@ class LandscapeTab:
         self._ask = ask
         kinds = [(texts.KINDS[kind], kind) for kind in landscape_figure.KINDS]
         self.kind = widgets.ToggleButtons(options=kinds, value="contours")  # 3-D is slow where no GPU draws it
-        self.directions = widgets.Dropdown(options=[(label, key) for key, label in texts.DIRECTIONS.items()])
+        self.directions = widgets.Dropdown(options=[(texts.DIRECTIONS.get(key, key), key) for key in DIRECTIONS])
         self.seed = widgets.BoundedIntText(0, 0, 10**6)
         self.span = widgets.FloatLogSlider(1.0, base=10, min=-1, max=1, step=0.1, readout_format=".2g")
         self.log = widgets.Checkbox(value=True, indent=False)
@@ -65,8 +66,8 @@ class LandscapeTab:
         self.directions.observe(self._hide_seed, names="value")
 
     def _hide_seed(self, change: dict) -> None:
-        """Only random directions have a seed."""
-        self.seed.layout.display = None if change["new"] == "random" else "none"
+        """Only some directions have a seed."""
+        self.seed.layout.display = None if change["new"] in SEEDED else "none"
 
     @property
     def place(self) -> int | None:

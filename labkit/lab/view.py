@@ -69,7 +69,7 @@ class Screen:
         self._make_options()
         self.ready = Ready()
         self.ready.on_msg(lambda widget, content, buffers: self.ask("show"))
-        self._make_tabs()
+        self.tabs: widgets.Tab = self._make_tabs()
         right = widgets.VBox([row(*self.buttons.values(), self.speed), self.status, self.tabs, self.sentence])
         right.add_class("labkit-right")
         main = widgets.HBox([controls.view, right])
@@ -100,7 +100,7 @@ class Screen:
                 option.observe(lambda change: self.ask("redraw"), names="value")
         self.speed.observe(lambda change: self.ask("speed", change["new"]), names="value")
 
-    def _make_tabs(self) -> None:
+    def _make_tabs(self) -> widgets.Tab:
         self._charts = widgets.VBox([widgets.HTML(f"<i>{texts.CHARTS_COME}</i>")])
         self._compare, self._table = widgets.Output(), widgets.HTML(texts.NO_PINS)
         pages = {
@@ -109,8 +109,9 @@ class Screen:
             "compare": widgets.VBox([self._table, self._compare, row(self._button("unpin"))]),
             "share": self._share_tab(),
         }
-        self.tabs = widgets.Tab([pages[key] for key in TABS], titles=[texts.TABS[key] for key in TABS])
-        self.tabs.observe(lambda change: self.ask("turn", self.tab), names="selected_index")
+        tabs = widgets.Tab([pages[key] for key in TABS], titles=[texts.TABS[key] for key in TABS])
+        tabs.observe(lambda change: self.ask("turn", self.tab), names="selected_index")
+        return tabs
 
     def _share_tab(self) -> widgets.VBox:
         line = {"layout": widgets.Layout(flex="1 1 0", min_width="0"), "style": {"description_width": "90px"}}

@@ -327,7 +327,8 @@ def caption(text: str, below: int) -> dict:
 
 def units(plane: object) -> str:
     """Say what the axes measure."""
-    drawn = {way: DRAWN.get(made["normalize"], UNITS[way]) for way, made in plane.facts.get("directions", {}).items()}
+    made = plane.facts.get("directions", {})
+    drawn = {way: DRAWN.get(how.get("normalize"), UNITS[way]) for way, how in made.items()}
     u, v = ((UNITS | drawn | plane.facts.get("units", {}))[each] for each in "uv")
     return f"Along u and v: {u}." if u == v else f"Along u: {u}. Along v: {v}."
 

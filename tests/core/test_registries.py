@@ -32,7 +32,7 @@ MEETS = {  # where a name is met beside `Spec`
     "to_module": ("activation", lambda name: to_module(WIDTHS, name, THETA[0])),
     "to_module, linear": ("activation", lambda name: to_module((2, 1), name, torch.zeros(3))),
 }
-UNKNOWN = ["", "Adam", "MSE", "husker", "relu ", "he2", "adam_w", "swish", "lion", None, 3, True, ["mse"]]
+UNKNOWN = ["", "Adam", "MSE", "husker", "relu ", "he2", "adam_w", "selu2", "muon", None, 3, True, ["mse"]]
 
 
 @pytest.mark.parametrize("kind", PAIRS)
