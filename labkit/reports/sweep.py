@@ -268,7 +268,8 @@ def _client(cluster: str | None, workers: int) -> Iterator[tuple[object, int]]:
             yield client, 1
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
-    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "preload": IGNORE_CTRL_C}
+    options = {"n_workers": workers, "threads_per_worker": 1, "preload": IGNORE_CTRL_C}
+    options["dashboard_address"] = ":0"  # any port that is free; without one, Dask asks for 8787 and warns if it is not
     options["silence_logs"] = logging.CRITICAL  # what goes wrong stands in the rows
     patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})  # 15 s are few on a busy machine
     with (
