@@ -11,7 +11,7 @@ ifneq ($(READY),yes)
 endif
 
 # Two workers, and one thread for each and for what they start: on two cores more would wait for each other.
-PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 define CHECKED
 $(PY) -m ruff check .
 $(PY) -m ruff format --check .

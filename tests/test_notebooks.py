@@ -25,9 +25,7 @@ NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 SECTIONS = ["Guess first", "Try it", "Exercise", "Check yourself", "Summary", "References"]
 SPEC = Spec(samples=100, width=8, steps=300, device="cpu")
 
-# All tests of a notebook go to one worker: it is run once, and every test looks at that. The longest come first.
-grouped = {name: pytest.mark.xdist_group(name) for name in NOTEBOOKS}
-each = pytest.mark.parametrize("name", [pytest.param(name, marks=grouped[name]) for name in reversed(NOTEBOOKS)])
+each = pytest.mark.parametrize("name", NOTEBOOKS[::-1])  # the longest first
 
 
 def read(name):
@@ -240,7 +238,7 @@ def changed(name):
     return subprocess.run(words, cwd=FOLDER, stdin=subprocess.DEVNULL, capture_output=True).returncode != 0
 
 
-@pytest.mark.parametrize("other", [pytest.param(o, marks=[grouped[OTHER[o][0]]] * (o == "elsewhere")) for o in OTHER])
+@pytest.mark.parametrize("other", OTHER)
 def test_a_notebook_runs_with_other_parameters_and_from_another_folder(other, report):
     if OTHER[other][0] not in ALWAYS and not changed(OTHER[other][0]):
         pytest.skip("the notebook is as the commit before left it")

@@ -99,7 +99,7 @@ def test_make_checks_style_and_types_and_runs_the_tests(make, target, which):
     assert done.returncode == 0
     tools = [line.split("bin/python -m ")[1] for line in done.lines[-4:]]
     assert tools[:3] == ["ruff check .", "ruff format --check .", "mypy"]
-    assert tools[3] == f"pytest -n 2 --dist loadgroup --no-loadscope-reorder{which}"
+    assert tools[3] == f"pytest -n 2 --dist loadscope --no-loadscope-reorder{which}"
 
 
 @pytest.mark.parametrize("fault, words", [("old", "Python 3.9.2"), ("no-venv", "apt install python3-venv")])
