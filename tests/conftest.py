@@ -172,12 +172,7 @@ def _wait_until_ready(lab, server, log, seconds=90):
 @contextlib.contextmanager
 def browser_of(chromium):
     """A running browser. While Playwright runs, asyncio counts as running too, which trips nbclient in other tests."""
-    flags = [
-        "--no-sandbox",
-        "--disable-quic",
-        "--no-first-run",
-        *"--disable-gpu-rasterization --disable-gpu-compositing".split(),
-    ]
+    flags = ["--no-sandbox", "--disable-quic", "--no-first-run"]
     flags += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL without a GPU, for the 3-D pictures
     flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     with sync_playwright() as playwright:
