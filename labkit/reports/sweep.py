@@ -269,7 +269,7 @@ def _client(cluster: str | None, workers: int) -> Iterator[tuple[object, int]]:
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
     options = {"n_workers": workers, "threads_per_worker": 1, "preload": IGNORE_CTRL_C}
-    options["dashboard_address"] = ":0"  # any port that is free; without one, Dask asks for 8787 and warns if it is not
+    options["dashboard_address"] = "127.0.0.1:0"  # any free port; by itself Dask takes 8787, which may be taken
     options["silence_logs"] = logging.CRITICAL  # what goes wrong stands in the rows
     patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})  # 15 s are few on a busy machine
     with (

@@ -89,7 +89,7 @@ def scale_rows(folder: Path) -> Iterator[Row]:
     from distributed import Client, LocalCluster
 
     jobs = {f"run-{k}": {"number": k} for k in range(MANY)}
-    quiet = {"silence_logs": 50, "dashboard_address": ":0"}
+    quiet = {"silence_logs": 50, "dashboard_address": "127.0.0.1:0"}
     tracemalloc.start()
     with LocalCluster(n_workers=2, threads_per_worker=1, **quiet) as local, Client(local) as client:
         began = time.perf_counter()

@@ -200,7 +200,7 @@ def cluster():
     """A cluster with one worker of two threads."""
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=":0", silence_logs=40) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0", silence_logs=40) as cluster:
         yield cluster
 
 
@@ -267,7 +267,7 @@ def test_a_cluster_without_workers_is_given_up_and_says_so(tmp_path, monkeypatch
     from distributed import LocalCluster
 
     monkeypatch.setattr(sweep, "WORKERLESS_TIMEOUT", 1)
-    with LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=40) as cluster:
+    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0", silence_logs=40) as cluster:
         address = cluster.scheduler_address
         done = labkit.sweep(written(tmp_path), {"depth": range(1, 7)}, out=tmp_path / "out", cluster=address)
     assert [row.status for row in done.rows] == ["lost"] * 6 and "no worker was there for 1 s" in done.rows[5].reason
