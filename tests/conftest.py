@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,9 @@ import torch
 from executed import excerpt
 from playwright.sync_api import sync_playwright
 from xdist.scheduler import LoadScopeScheduling
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job ignores Ctrl-C, as would its children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 VIEWPORT = {"width": 1400, "height": 1000}
@@ -173,6 +177,7 @@ def _wait_until_ready(lab, server, log, seconds=90):
 def browser_of(chromium):
     """A running browser. While Playwright runs, asyncio counts as running too, which trips nbclient in other tests."""
     flags = ["--no-sandbox", "--disable-quic", "--no-first-run"]
+    flags += ["--disable-gpu-rasterization"]  # which without a GPU costs a quarter of the time
     flags += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL without a GPU, for the 3-D pictures
     flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     with sync_playwright() as playwright:
