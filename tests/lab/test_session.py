@@ -844,6 +844,8 @@ def test_a_frame_is_small_and_a_few_messages_ten_times_a_second_at_most(make, wi
     wire.clear()
     began = time.perf_counter()
     time.sleep(2)
+    while sum(map(is_frame, list(wire))) < 2 and time.perf_counter() - began < 20:  # on a busy machine
+        time.sleep(0.1)
     sent, took = list(wire), time.perf_counter() - began
     frames = sum(map(is_frame, sent))
     size = sum(message[3] for message in sent)
