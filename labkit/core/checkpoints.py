@@ -32,14 +32,14 @@ SHARE = 0.05  # of the time that may go into writing
 
 @contextmanager
 def checkpointing(
-    folder: str | os.PathLike[str], trainer: Trainer, lr_changes: Sequence[tuple[int, float | list[float]]] = ()
+    folder: str | os.PathLike[str], trainer: Trainer, changes: Sequence[tuple[int, object]] = ()
 ) -> Iterator[Callable[[], None]]:
     """Take a new trainer to its newest checkpoint, and keep more while it trains.
 
     Args:
         folder: The folder of all checkpoints.
         trainer: A trainer before its first step.
-        lr_changes: The changes of the learning rate that it will make on the way.
+        changes: The changes of learning rates and weights that it will make on the way.
 
     Yields:
         What to call between steps: it writes a checkpoint when it is time for one, and at the end.
@@ -47,7 +47,7 @@ def checkpointing(
     Raises:
         OutputLocked: if another process trains the same.
     """
-    of = _made_of(trainer, lr_changes)
+    of = _made_of(trainer, changes)
     place = Path(folder) / hashlib.sha256(json.dumps(of).encode()).hexdigest()[:12]
     place.mkdir(parents=True, exist_ok=True)
     with atomic.lock(place):
@@ -123,7 +123,7 @@ def _where(trainer: Trainer) -> Facts:
     return {"torch": torch.__version__, "device": trainer.device.device.type, "threads": f"{trainer.threads} threads"}
 
 
-def _made_of(trainer: Trainer, lr_changes: Sequence[tuple[int, float | list[float]]]) -> Facts:
+def _made_of(trainer: Trainer, changes: Sequence[tuple[int, object]]) -> Facts:
     """What makes two trainings the same one; how long it is to go on does not."""
     specs = [asdict(spec) for spec in trainer.specs]
     for spec in specs:
@@ -137,7 +137,7 @@ def _made_of(trainer: Trainer, lr_changes: Sequence[tuple[int, float | list[floa
         "specs": specs,
         "data": data,
         "model": model,
-        "lr_changes": lr_changes,
+        "lr_changes": changes,
         "snapshots": trainer.history.to_keep,
     }
     made: Facts = json.loads(json.dumps(parts))

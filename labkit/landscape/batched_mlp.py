@@ -30,9 +30,47 @@ IN_PLACE: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {  # (module,
     nn.LeakyReLU: lambda module, z: functional.leaky_relu(z, module.negative_slope, inplace=True),
 }
 ELEMENTWISE = {*(row.module for row in ACTIVATIONS.values()), *IN_PLACE, nn.Softplus}  # what may follow a linear layer
-KNOWN = {functional.mse_loss: "mse", functional.huber_loss: "huber", functional.cross_entropy: "cross_entropy"}
 BATCHED_SCORES = (accuracy, r_squared)  # beside the losses: they take the predictions of many networks at once
 LossFn = Callable[[Tensor, Tensor], Tensor]  # (prediction, target) → scalar
+
+
+class Known(NamedTuple):
+    """A loss in the form that measures many predictions at once, (…, N, out), (…, N, out) → (…)."""
+
+    values: Callable[[Tensor, Tensor], Tensor]
+    classes_only: bool = False
+
+
+def _of(name: str, delta: float = 1.0, scale: float = 1.0) -> Known:
+    loss = Loss(name, delta)
+    return Known(loss.values if scale == 1 else lambda *pair: loss.values(*pair) / scale, loss.classes_only)
+
+
+def _plain_cross_entropy(module: nn.CrossEntropyLoss) -> Known | None:
+    plain = module.weight is None and module.ignore_index == -100 and module.label_smoothing == 0
+    return _of("cross_entropy") if plain else None
+
+
+def _smooth(beta: float) -> Known:
+    """Smooth L1 is Huber's loss over beta; at 0 it is the absolute error."""
+    return _of("huber", beta, beta) if beta else ABSOLUTE
+
+
+ABSOLUTE = Known(lambda prediction, target: (prediction - target).abs().mean((-2, -1)))
+LOSS_FUNCTIONS = {
+    functional.mse_loss: _of("mse"),
+    functional.huber_loss: _of("huber"),
+    functional.cross_entropy: _of("cross_entropy"),
+    functional.l1_loss: ABSOLUTE,
+    functional.smooth_l1_loss: _smooth(1.0),
+}
+LOSS_MODULES: dict[type[nn.Module], Callable[[Any], Known | None]] = {  # all with reduction="mean"
+    nn.MSELoss: lambda module: _of("mse"),
+    nn.HuberLoss: lambda module: _of("huber", module.delta),
+    nn.CrossEntropyLoss: _plain_cross_entropy,
+    nn.L1Loss: lambda module: ABSOLUTE,
+    nn.SmoothL1Loss: lambda module: _smooth(module.beta),
+}
 
 
 class Part(NamedTuple):
@@ -56,11 +94,14 @@ def batched(measure: LossFn, y: Tensor, outputs: int) -> Callable[[Tensor], Tens
     return lambda prediction: torch.stack([scalar(measure(each.contiguous(), y), each) for each in prediction])
 
 
-def known(measure: LossFn) -> Loss | None:
-    """Return the lab's own form of a loss, which measures many predictions at once; None where there is none."""
+def known(measure: LossFn) -> Known | None:
+    """Return how a loss measures many predictions at once; None where it has options that this does not cover."""
     if isinstance(measure, Loss):
-        return measure
-    return next((Loss(name) for function, name in KNOWN.items() if function is measure), None)
+        return Known(measure.values, measure.classes_only)
+    if isinstance(measure, nn.Module):
+        row = LOSS_MODULES.get(type(measure))
+        return row(measure) if row and getattr(measure, "reduction", "") == "mean" else None
+    return next((row for function, row in LOSS_FUNCTIONS.items() if function is measure), None)
 
 
 def all_known(parts: Sequence[Part]) -> bool:

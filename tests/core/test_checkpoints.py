@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import labkit
-from labkit.core import checkpoints
+from labkit.core import checkpoints, kernel_stepper
 from labkit.core.torch_stepper import TorchStepper
 from labkit.core.trainer import Trainer
 from labkit.storage import atomic, tensor_folder
@@ -137,6 +137,7 @@ def kept_in(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints, "PAUSE", 0.0)
         patch.setattr(checkpoints, "SHARE", float("inf"))
+        patch.setattr(kernel_stepper, "CHUNK_WORK", 1e6)  # so that there is more than one
         run = labkit.train(spec, checkpoint=folder)
     run.save(folder / "run")
     return spec, folder, killed.numbers(run)

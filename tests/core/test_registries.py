@@ -2,6 +2,7 @@
 
 import ast
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -27,7 +28,7 @@ MEETS = {  # where a name is met beside `Spec`
     "outputs_of": ("loss", lambda name: costs.outputs_of(2, name)),
     "targets": ("loss", lambda name: data._targets(torch.tensor([0, 1]), 2, name)),
     "Optimizer": ("optimizer", lambda name: Optimizer(name, THETA)),
-    "draw": ("init", lambda name: draw(WIDTHS, name, torch.Generator())),
+    "draw": ("init", lambda name: draw(WIDTHS, name, np.random.default_rng())),
     "Network": ("activation", lambda name: Network(WIDTHS, name, THETA)),
     "to_module": ("activation", lambda name: to_module(WIDTHS, name, THETA[0])),
     "to_module, linear": ("activation", lambda name: to_module((2, 1), name, torch.zeros(3))),
