@@ -78,4 +78,5 @@ endif
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[serve,trust,test]' || { \
 		echo "Setting up stopped: pip's lines above say why (most often the network)." \
 			"Then run the same make again."; exit 1; }
+	@$(PY) -m labkit.core.kernel_cache
 	@pwd -P > $(STAMP)

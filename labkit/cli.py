@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from labkit.core.spec import Number, Whole, nearest
+from labkit.core.rules import Number, Whole, nearest
 from labkit.reports import parameters
 from labkit.reports.execution import FAILED, INTERRUPTED, LOCKED, REFUSED, TERMINATED, Terminated
 from labkit.reports.report import Runner

@@ -60,6 +60,7 @@ def examine() -> Iterator[Finding]:
     yield Finding("PyTorch", f"{torch.__version__}, {built}")
     yield _gpu()
     yield from _device()
+    yield _kernel()
     yield _trial()
 
 
@@ -174,6 +175,14 @@ def _device() -> Iterator[Finding]:
     share, most = f"{devices.WORK_PER_THREAD / 1e6:.0f}", torch.get_num_threads()
     rule = f"one thread for every {share} million operations in a training step, at most {most}"
     yield Finding("processor", f"{os.cpu_count()} cores; {rule}")
+
+
+def _kernel() -> Finding:
+    """Whether the compiled training loop is ready, and where it is kept."""
+    from labkit.core import kernel_cache
+
+    seconds = kernel_cache.seconds_to_load()
+    return Finding("kernel", f"the compiled training loop, ready after {seconds:.1f} s, in {kernel_cache.folder()}")
 
 
 def _trial() -> Finding:

@@ -16,7 +16,8 @@ from core import test_checkpoints
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from labkit.core.spec import RULES, Menu
+from labkit.core.rules import Menu
+from labkit.core.spec import RULES
 from labkit.reports import parameters
 
 PLAYGROUND = faults.TESTS.parent / "notebooks" / "01_playground.ipynb"

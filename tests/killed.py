@@ -7,15 +7,18 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parent
+CHUNK_WORK = 7e6  # blocks of 64 steps of the default network, in place of thousands
 SCRIPT = """
 import os, signal, sys, warnings
 sys.path.insert(0, {tests!r})
 import labkit, killed
-from labkit.core import checkpoints
+from labkit.core import checkpoints, kernel_stepper
+from labkit.core.kernel_stepper import KernelStepper
 from labkit.storage import tensor_folder
 from labkit.core.torch_stepper import TorchStepper
 
 checkpoints.PAUSE, checkpoints.SHARE = 0.0, float("inf")  # one after every block of steps
+kernel_stepper.CHUNK_WORK = killed.CHUNK_WORK
 {bomb}
 killed.train({case!r}, {folder!r})
 """
@@ -26,6 +29,12 @@ def run_steps(self, first, last):
         os.kill(os.getpid(), signal.SIGKILL)
     real(self, first, last)
 TorchStepper._run_steps = run_steps
+real_advance = KernelStepper.advance
+def advance(self, stop):
+    if min(stop, self.step + self.block) >= {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real_advance(self, stop)
+KernelStepper.advance = advance
 """
 WHILE_WRITING = """
 real, count = tensor_folder._digest, [0]

@@ -99,7 +99,7 @@ def test_a_folder_does_not_know_what_it_need_not_know(name):
     assert known & DOES_NOT_KNOW.get(folder_of(name), set()) == set()
 
 
-@pytest.mark.parametrize("name", ["core/spec", "core/costs", "reports/parameters"])
+@pytest.mark.parametrize("name", ["core/rules", "core/spec", "core/costs", "reports/parameters"])
 def test_choices_parameters_and_costs_need_the_standard_library_alone(name):
     assert {module.split(".")[0] for module in imports(tree_of(name))} - sys.stdlib_module_names <= {"labkit"}
 

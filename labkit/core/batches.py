@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,27 +34,35 @@ def stacked(splits: Sequence[Split], part: str, device: torch.device) -> tuple[T
 
 
 class BatchSampler:
-    """An endless stream of sample numbers: one shuffle of the training set after another."""
+    """An endless stream of sample numbers: one shuffle of the training set after another.
+
+    Attributes:
+        taken: how many numbers were taken; the whole state, since the stream follows from the seed.
+    """
 
     def __init__(self, seed: int, samples: int) -> None:
-        self._rng = generator(seed, "batches")
-        self._samples = samples
-        self._left = torch.empty(0, dtype=torch.int64)
-        self.before = {"rng": self._rng.get_state(), "left": self._left}  # where the last numbers were taken from
+        self._seed, self._samples = seed, samples
+        self.go_to(0)
 
-    def back(self, rng: Tensor, left: Tensor) -> None:
-        """Go back to a place of the stream."""
-        self._rng.set_state(rng)
-        self._left = left
+    def go_to(self, taken: int) -> None:
+        """Stand where `taken` numbers have been taken from the stream."""
+        self._rng, self._left, self.taken = generator(self._seed, "batches"), np.empty(0, np.int32), taken
+        for _ in range(taken // self._samples):
+            self._rng.permutation(self._samples)
+        if taken % self._samples:
+            self._left = self._epoch()[taken % self._samples :]
 
-    def take(self, many: int) -> Tensor:
-        """Return the next sample numbers."""  # (many,)
-        self.before = {"rng": self._rng.get_state(), "left": self._left}
+    def _epoch(self) -> np.ndarray:
+        return self._rng.permutation(self._samples).astype(np.int32)
+
+    def take(self, many: int) -> np.ndarray:
+        """Return the next sample numbers."""  # (many,) int32
+        self.taken += many
         parts, have = [self._left], len(self._left)
         while have < many:
-            parts.append(torch.randperm(self._samples, generator=self._rng))
+            parts.append(self._epoch())
             have += self._samples
-        joined = parts[0] if len(parts) == 1 else torch.cat(parts)
+        joined = np.concatenate(parts)
         self._left = joined[many:]
         return joined[:many]
 
@@ -65,6 +74,7 @@ class Batches:
         size: samples in a batch.
         steps: how many batches make a block.
         samplers: the order of the samples, for each seed.
+        taken: how many samples of it had been taken before the block that was laid out last.
         x, y: the block that was laid out last.  # (steps, members, size, inputs), (steps, members, size, out)
     """
 
@@ -76,6 +86,7 @@ class Batches:
         self._whole = specs[0].batch_size == 0  # every step sees all samples
         self.size = specs[0].batch_size or samples
         self.samplers = {seed: BatchSampler(seed, samples) for seed in dict.fromkeys(self._seeds)}
+        self.taken = 0
         per_step = FLOAT * members * self.size * (inputs + 2 * outputs)
         self.steps = 1 << int(math.log2(min(BLOCK_STEPS, max(1, BLOCK_BYTES // per_step))))
         if self._whole:
@@ -84,11 +95,17 @@ class Batches:
             rows = self.steps, members, self.size
             self.x, self.y = (torch.empty(*rows, columns, device=device) for columns in (inputs, outputs))
 
+    def go_to(self, taken: int) -> None:
+        """Stand where `taken` samples have been taken."""
+        for sampler in self.samplers.values():
+            sampler.go_to(taken)
+
     def prepare(self) -> None:
         """Lay out the next block."""
         if self._whole:
             return
-        taken = {seed: sampler.take(self.steps * self.size) for seed, sampler in self.samplers.items()}
+        many, self.taken = self.steps * self.size, next(iter(self.samplers.values())).taken
+        taken = {seed: torch.from_numpy(sampler.take(many)).long() for seed, sampler in self.samplers.items()}
         samples = self._all_x.shape[1]
         shared = self._all_x.stride(0) == 0  # all members read the same data
         places = [taken[seed] + (0 if shared else member * samples) for member, seed in enumerate(self._seeds)]

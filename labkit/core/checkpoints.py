@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from labkit.core.data import Split
+from labkit.core.kernel_stepper import KernelStepper
 from labkit.core.spec import LATER, Spec
 from labkit.core.trainer import Trainer
 from labkit.storage import atomic, tensor_folder
@@ -32,14 +32,14 @@ SHARE = 0.05  # of the time that may go into writing
 
 @contextmanager
 def checkpointing(
-    folder: str | os.PathLike[str], trainer: Trainer, lr_changes: Sequence[tuple[int, float | list[float]]] = ()
+    folder: str | os.PathLike[str], trainer: Trainer, changes: Sequence[tuple[int, object]] = ()
 ) -> Iterator[Callable[[], None]]:
     """Take a new trainer to its newest checkpoint, and keep more while it trains.
 
     Args:
         folder: The folder of all checkpoints.
         trainer: A trainer before its first step.
-        lr_changes: The changes of the learning rate that it will make on the way.
+        changes: The changes of learning rates and weights that it will make on the way.
 
     Yields:
         What to call between steps: it writes a checkpoint when it is time for one, and at the end.
@@ -47,7 +47,7 @@ def checkpointing(
     Raises:
         OutputLocked: if another process trains the same.
     """
-    of = _made_of(trainer, lr_changes)
+    of = _made_of(trainer, changes)
     place = Path(folder) / hashlib.sha256(json.dumps(of).encode()).hexdigest()[:12]
     place.mkdir(parents=True, exist_ok=True)
     with atomic.lock(place):
@@ -82,7 +82,7 @@ def _resume(place: Path, trainer: Trainer, of: Facts) -> None:
             tensors, facts = tensor_folder.read(folder, KIND)
             if facts["of"] != of:
                 raise ValueError(f"the {KIND} in {folder} is of another training.")
-            trainer.restore(*_by_name(tensors, facts, trainer))
+            trainer.restore(tensors, facts)
         except ValueError as reason:
             aside = folder.with_name(f"refused-{time.time_ns()}-{folder.name}")
             folder.rename(aside)
@@ -94,25 +94,6 @@ def _resume(place: Path, trainer: Trainer, of: Facts) -> None:
         return
 
 
-def _by_name(tensors: dict[str, Tensor], facts: Facts, trainer: Trainer) -> tuple[dict[str, Tensor], Facts]:
-    """Name the tensors of checkpoints until commit 620a7d4, which counted them in the order of `Trainer.state`."""
-    if "part.0" not in tensors:
-        return tensors, facts
-    parts, named = list(trainer.state()[0]), {}
-    for key, tensor in tensors.items():
-        kind, *rest = key.split(".")
-        if kind == "part":
-            key = parts[int(rest[0])]
-        elif kind == "look":
-            key = f"evaluation.{rest[0]}.{('loss', 'score')[int(rest[1])]}"
-        elif kind == "order":
-            key = f"order.{rest[0]}.{('rng', 'left')[int(rest[1])]}"
-        elif kind == "snapshot":
-            key = f"snapshot.{rest[0]}"
-        named[key] = tensor
-    return named, facts | {"block_start": facts["_block_start"], "evaluations": facts["looks"]}
-
-
 def _there(place: Path, trainer: Trainer) -> list[Path]:
     """The checkpoints that a training can go on from; one with more steps may have left later ones."""
     return sorted(each for each in place.glob("step-*") if int(each.name[5:]) <= trainer.total)
@@ -120,10 +101,12 @@ def _there(place: Path, trainer: Trainer) -> list[Path]:
 
 def _where(trainer: Trainer) -> Facts:
     """What the last bit of a number depends on, beside the training itself."""
+    if isinstance(trainer.stepper, KernelStepper):
+        return {"loop": "the compiled loop"}
     return {"torch": torch.__version__, "device": trainer.device.device.type, "threads": f"{trainer.threads} threads"}
 
 
-def _made_of(trainer: Trainer, lr_changes: Sequence[tuple[int, float | list[float]]]) -> Facts:
+def _made_of(trainer: Trainer, changes: Sequence[tuple[int, object]]) -> Facts:
     """What makes two trainings the same one; how long it is to go on does not."""
     specs = [asdict(spec) for spec in trainer.specs]
     for spec in specs:
@@ -137,7 +120,7 @@ def _made_of(trainer: Trainer, lr_changes: Sequence[tuple[int, float | list[floa
         "specs": specs,
         "data": data,
         "model": model,
-        "lr_changes": lr_changes,
+        "lr_changes": changes,
         "snapshots": trainer.history.to_keep,
     }
     made: Facts = json.loads(json.dumps(parts))

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from labkit.core.spec import LOSSES, OPTIMIZERS, Spec, option
+from labkit.core.rules import option
+from labkit.core.spec import LOSSES, OPTIMIZERS, Spec
 
 FLOAT = 4  # bytes in a float32
 
@@ -89,7 +90,7 @@ def data_bytes(spec: Spec) -> int:
 
 def widest(spec: Spec, allowance: int, **ends: int) -> int:
     """Return the largest width whose training fits in `allowance` bytes, or 0."""
-    low, high = 0, spec.width
+    low, high = 0, spec.width if isinstance(spec.width, int) else max(spec.width)
     while low < high:
         middle = (low + high + 1) // 2
         fits = cost(spec.but(width=middle), **ends).bytes_training <= allowance

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor
 
 from labkit.core.costs import outputs_of
-from labkit.core.spec import CSV, DATASETS, FOR_REGRESSION, LOSSES, Spec, check_batch, option, share_of
+from labkit.core.rules import option
+from labkit.core.spec import CSV, DATASETS, FOR_REGRESSION, LOSSES, Spec, check_batch, share_of
 
-STREAMS = {"data": 0, "init": 1, "batches": 2}  # what one seed drives, each from a generator of its own
+STREAMS = {"data": 1, "init": 2, "batches": 3}  # what one seed drives, each from a generator of its own
 LARGEST = torch.finfo(torch.float32).max
 MOST_CLASSES = 20  # a target column of whole numbers with at most this many values is read as classes
 
 
-def generator(seed: int, stream: str) -> torch.Generator:
-    """Return the generator of one of the seed's `STREAMS`; never torch's global one."""
-    return torch.Generator().manual_seed(len(STREAMS) * seed + STREAMS[stream])
+def generator(seed: int, stream: str) -> np.random.Generator:
+    """Return the generator of one of the seed's `STREAMS`: NumPy's PCG64, the same on every machine."""
+    return np.random.Generator(np.random.PCG64([seed, STREAMS[stream]]))
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,7 +103,7 @@ def load_data(spec: Spec, data: tuple[Any, Any] | None = None) -> Split:
     if known.all_for_training:
         nothing = torch.zeros(1), torch.ones(1)
         return _split(spec, x, y, torch.arange(len(x)), known.classes, scaling=nothing)
-    return _split(spec, x, y, torch.randperm(len(x), generator=rng), known.classes)
+    return _split(spec, x, y, _permutation(len(x), rng), known.classes)
 
 
 def _split(
@@ -126,9 +127,9 @@ def _split(
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each column, in float64; a constant column keeps its scale."""
-    x = x.double()
-    constant = x.amax(0) == x.amin(0)
-    return x.mean(0), torch.where(constant, 1.0, x.std(0, correction=0))
+    values = x.double().numpy()  # whose sums have one order on every machine
+    mean, scale = values.mean(0), values.std(0)
+    return torch.as_tensor(mean), torch.as_tensor(np.where(values.max(0) == values.min(0), 1.0, scale))
 
 
 def _targets(y: Tensor, classes: int, loss: str) -> Tensor:
@@ -142,69 +143,86 @@ def _targets(y: Tensor, classes: int, loss: str) -> Tensor:
     return torch.nn.functional.one_hot(y.long(), classes).float()
 
 
+# Data are made in float64 and rounded to float32 at the end, which hides that sin and cos differ in their last bit
+# from machine to machine.
+
+
+def _permutation(n: int, rng: np.random.Generator) -> Tensor:
+    return torch.from_numpy(rng.permutation(n))
+
+
+def _random(shape: int | tuple[int, ...], rng: np.random.Generator) -> Tensor:
+    return torch.from_numpy(rng.random(shape))
+
+
+def _normal(shape: int | tuple[int, ...], rng: np.random.Generator) -> Tensor:
+    return torch.from_numpy(rng.normal(size=shape))
+
+
 # The two-dimensional sets live on about [-6, 6] and their noise is a share of what would blur them.
 
 
-def _square(n: int, rng: torch.Generator) -> Tensor:
-    return 10 * torch.rand(n, 2, generator=rng) - 5  # (n, 2)
+def _square(n: int, rng: np.random.Generator) -> Tensor:
+    return 10 * _random((n, 2), rng) - 5  # (n, 2)
 
 
-def _jitter(x: Tensor, scale: float, rng: torch.Generator) -> Tensor:
-    return x + scale * torch.randn(x.shape, generator=rng)
+def _jitter(x: Tensor, scale: float, rng: np.random.Generator) -> Tensor:
+    return x + scale * _normal(tuple(x.shape), rng)
 
 
-def _circle(spec: Spec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def _circle(spec: Spec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     inner = torch.arange(spec.samples) % 2
-    draw = torch.rand(spec.samples, generator=rng)
+    draw = _random(spec.samples, rng)
     radius = torch.where(inner == 1, 2.5 * draw.sqrt(), 3.5 + 1.5 * draw)
-    angle = 2 * math.pi * torch.rand(spec.samples, generator=rng)
+    angle = 2 * math.pi * _random(spec.samples, rng)
     x = torch.stack([radius * angle.sin(), radius * angle.cos()], 1)
     return _jitter(x, 2.5 * spec.noise, rng), inner
 
 
-def _xor(spec: Spec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def _xor(spec: Spec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     x = _square(spec.samples, rng)
     y = (x[:, 0] * x[:, 1] > 0).long()
     return _jitter(x + 0.3 * x.sign(), 2.5 * spec.noise, rng), y
 
 
-def _gauss(spec: Spec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def _gauss(spec: Spec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     y = torch.arange(spec.samples) % 2
     centres = (4.0 * y - 2).unsqueeze(1).expand(-1, 2)
     return _jitter(centres, 1 + 2 * spec.noise, rng), y
 
 
-def _spiral(spec: Spec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def _spiral(spec: Spec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     y = torch.arange(spec.samples) % 2
-    along = torch.rand(spec.samples, generator=rng).sqrt()
+    along = _random(spec.samples, rng).sqrt()
     angle = 3.5 * math.pi * along + math.pi * y
     x = 5 * along.unsqueeze(1) * torch.stack([angle.sin(), angle.cos()], 1)
     return _jitter(x, 1.4 * spec.noise, rng), y  # 1.4 is the gap between the arms
 
 
-def _moons(spec: Spec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def _moons(spec: Spec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     y = torch.arange(spec.samples) % 2
-    angle = math.pi * torch.rand(spec.samples, generator=rng)
+    angle = math.pi * _random(spec.samples, rng)
     side = 1.0 - 2 * y
     x = torch.stack([side * angle.cos() + y - 0.5, side * angle.sin() + 0.5 * y - 0.25], 1)
     return _jitter(3 * x, 3 * spec.noise, rng), y
 
 
-def _plane(spec: Spec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def _plane(spec: Spec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     x = _square(spec.samples, rng)
     return x, _jitter(x.sum(1) / 10, spec.noise, rng)
 
 
-def _bumps(spec: Spec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def _bumps(spec: Spec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     x = _square(spec.samples, rng)
-    centres = torch.tensor([[-4, 2.5], [0, 2.5], [4, 2.5], [-4, -2.5], [0, -2.5], [4, -2.5]])
-    signs = torch.tensor([1.0, -1, 1, -1, 1, -1])
-    y = (torch.exp(-(torch.cdist(x, centres) ** 2) / 4) * signs).sum(1)
+    centres = torch.tensor([[-4, 2.5], [0, 2.5], [4, 2.5], [-4, -2.5], [0, -2.5], [4, -2.5]], dtype=torch.float64)
+    signs = torch.tensor([1, -1, 1, -1, 1, -1], dtype=torch.float64)
+    away = (x.unsqueeze(1) - centres).square().sum(2)  # (n, 6)
+    y = (torch.exp(-away / 4) * signs).sum(1)
     return x, _jitter(y, spec.noise, rng)
 
 
-def _chebyshev(spec: Spec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    x = torch.linspace(-1, 1, DATASETS["chebyshev"].size).unsqueeze(1)
+def _chebyshev(spec: Spec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    x = torch.linspace(-1, 1, DATASETS["chebyshev"].size, dtype=torch.float64).unsqueeze(1)
     return x, 8 * x[:, 0] ** 4 - 8 * x[:, 0] ** 2 + 1
 
 
@@ -216,7 +234,7 @@ def _images() -> tuple[Tensor, Tensor]:
     return torch.tensor(digits.data, dtype=torch.float32), torch.tensor(digits.target)
 
 
-def _digits(spec: Spec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def _digits(spec: Spec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     x, y = _images()
     return _jitter(x, 16 * spec.noise, rng), y  # 16 is the range of a pixel
 
@@ -227,16 +245,16 @@ def teacher(inputs: int) -> Callable[[Tensor], Tensor]:
     Its answers have mean 0 and variance 1 over standard normal inputs, as measured on 4,096 of them. The
     mean squared error that no network can go below is the spec's noise, squared.
     """
-    rng = torch.Generator().manual_seed(inputs)
-    hidden = 1.5 * torch.randn(inputs, 8, generator=rng) / inputs**0.5
-    out = torch.randn(8, 1, generator=rng)
-    sample = torch.tanh(torch.randn(4096, inputs, generator=rng) @ hidden) @ out
+    rng = np.random.Generator(np.random.PCG64(inputs))
+    hidden = 1.5 * _normal((inputs, 8), rng) / inputs**0.5
+    out = _normal((8, 1), rng)
+    sample = torch.tanh(_normal((4096, inputs), rng) @ hidden) @ out
     mean, scale = sample.mean(), sample.std()
-    return lambda x: ((torch.tanh(x @ hidden) @ out - mean) / scale)[:, 0]  # (N, inputs) → (N,)
+    return lambda x: ((torch.tanh(x.double() @ hidden) @ out - mean) / scale).to(x.dtype)[:, 0]  # (N, inputs) → (N,)
 
 
-def _teacher(spec: Spec, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    x = torch.randn(spec.samples, spec.inputs, generator=rng)
+def _teacher(spec: Spec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    x = _normal((spec.samples, spec.inputs), rng)
     return x, _jitter(teacher(spec.inputs)(x), spec.noise, rng)
 
 
@@ -336,7 +354,7 @@ def _own(spec: Spec, x: object, y: object) -> Split:
             f"loss={spec.loss!r} is not allowed: the targets are no classes (whole numbers, at most {MOST_CLASSES} "
             f"different ones) but a regression. {FOR_REGRESSION}"
         )
-    order = torch.randperm(len(x), generator=generator(spec.seed, "data"))
+    order = _permutation(len(x), generator(spec.seed, "data"))
     if is_classes:
         y = torch.searchsorted(values, y.contiguous())
         _check_classes(values, y, y[order[: share_of(len(y), spec.train_share)]])

@@ -1,6 +1,7 @@
 """Which device, how many threads, how much memory is free, and why."""
 
 import contextlib
+import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 import torch
 
 WORK_PER_THREAD = 2e7  # floating-point operations in a step below which a second thread costs more than it brings
+GPU_STEP = 6e-5  # seconds that a GPU takes for the smallest step, replayed from a graph (docs/benchmarks.md, H100)
+CPU_SPEED = 2e10  # floating-point operations that the compiled loop makes in a second, on each thread
 _SETTING = threading.RLock()  # torch sets its thread count for a thread, and some of its libraries for all of them
 
 
@@ -33,8 +36,12 @@ def available() -> dict[str, str]:
     return {**found, "cpu": f"processor, {torch.get_num_threads()} threads"}
 
 
-def choose(name: str = "auto") -> Device:
-    """Return the device called `name`; "auto" takes CUDA, then MPS, then CPU.
+def choose(name: str = "auto", work: float = math.inf) -> Device:
+    """Return the device called `name`; "auto" takes CUDA, then MPS, then CPU, and the CPU where it is faster.
+
+    Args:
+        name: One of `available`, or "auto".
+        work: Floating-point operations in a step of fully connected networks; infinity for anything else.
 
     Raises:
         ValueError: if this machine has no such device.
@@ -50,6 +57,9 @@ def choose(name: str = "auto") -> Device:
         why = f"{taken} ({found[taken]}), as asked"
     elif taken == "cpu":
         why = f"cpu ({found[taken]}): {why_not('cuda')}"
+    elif work < GPU_STEP * CPU_SPEED * torch.get_num_threads():
+        why = f"cpu ({found['cpu']}): so small a network trains faster here than on the {found[taken]}"
+        taken = "cpu"
     else:
         why = f"{taken} ({found[taken]}): the fastest device that this machine has"
     if taken == "cuda":  # which one is current differs among threads

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from labkit.core.rules import option
 from labkit.core.spec import LOSSES as OPTIONS
-from labkit.core.spec import Spec, option
+from labkit.core.spec import Spec
 
 
 @dataclass(frozen=True)

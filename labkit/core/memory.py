@@ -43,7 +43,15 @@ def check_data(specs: Sequence[Spec]) -> None:
         )
 
 
-def check_training(specs: Sequence[Spec], split: Split, device: torch.device, model: nn.Module | None) -> float:
+def step_work(specs: Sequence[Spec], split: Split, model: nn.Module | None) -> float:
+    """Return the floating-point operations of one step of an ensemble, or of a user-supplied module."""
+    ends = _ends(specs[0], split)
+    if model is None:
+        return float(len(specs) * cost(specs[0], **ends).flops_step)
+    return float(6 * sum(p.numel() for p in model.parameters()) * ends["batch"])
+
+
+def check_training(specs: Sequence[Spec], split: Split, device: torch.device, model: nn.Module | None) -> None:
     """Refuse a training that is too big for its device.
 
     Args:
@@ -52,15 +60,10 @@ def check_training(specs: Sequence[Spec], split: Split, device: torch.device, mo
         device: Where they are trained.
         model: A user-supplied module, if there is one.
 
-    Returns:
-        The floating-point operations of one step.
-
     Raises:
         DoesNotFit: naming the largest width that fits.
     """
-    spec, members = specs[0], len(specs)
-    batch = spec.batch_size or len(split.x_train)
-    ends = {"inputs": split.inputs, "outputs": split.outputs, "batch": batch}
+    spec, members, ends = specs[0], len(specs), _ends(specs[0], split)
     one = cost(spec, **ends)
     parameters = one.parameters if model is None else sum(p.numel() for p in model.parameters())
     per_parameter = (one.bytes_training - one.bytes) // max(1, one.parameters)
@@ -73,7 +76,11 @@ def check_training(specs: Sequence[Spec], split: Split, device: torch.device, mo
             f"width={spec.width} is not allowed here: training needs {need:,} bytes and the "
             f"{device} has {free:,} bytes free for it; {hint}."
         )
-    return float(members * (one.flops_step if model is None else 6 * parameters * batch))
+
+
+def _ends(spec: Spec, split: Split) -> dict[str, int]:
+    """What a cost depends on beside the spec."""
+    return {"inputs": split.inputs, "outputs": split.outputs, "batch": spec.batch_size or len(split.x_train)}
 
 
 def ensembles(specs: Sequence[Spec], *, own_data: bool, own_model: bool) -> list[list[int]]:
@@ -91,8 +98,9 @@ def ensembles(specs: Sequence[Spec], *, own_data: bool, own_model: bool) -> list
     for spec, places in alike.items():
         many = 1 if own_model else UNKNOWN_ENSEMBLE
         if spec.known and not (own_data or own_model):
-            free = devices.free_bytes(devices.choose(spec.device).device)
-            member = cost(spec).bytes_training + DATA_COPIES * data_bytes(spec)
+            one = cost(spec)
+            free = devices.free_bytes(devices.choose(spec.device, one.flops_step * len(places)).device)
+            member = one.bytes_training + DATA_COPIES * data_bytes(spec)
             many = max(1, int(ENSEMBLE_SHARE * free) // member)
         groups += [places[start : start + many] for start in range(0, len(places), many)]
     return groups

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from labkit.core import random_state
-from labkit.core.spec import option
+from labkit.core.rules import option
 
 ROOT_2 = math.sqrt(2)
 SEED_STRIDE = 100_000_007  # more than a run has steps, so that no two seeds draw alike
@@ -59,16 +60,16 @@ ACTIVATIONS = {
 }
 
 
-def _normal(variance: Callable[[int, int], float]) -> Callable[[Tensor, Tensor, torch.Generator], None]:
-    def fill(weight: Tensor, bias: Tensor, rng: torch.Generator) -> None:
-        weight.copy_(torch.randn(weight.shape, generator=rng) * math.sqrt(variance(*weight.shape[1:])))
+def _normal(variance: Callable[[int, int], float]) -> Callable[[Tensor, Tensor, np.random.Generator], None]:
+    def fill(weight: Tensor, bias: Tensor, rng: np.random.Generator) -> None:
+        weight.copy_(torch.from_numpy(rng.normal(size=weight.shape) * math.sqrt(variance(*weight.shape[1:]))))
 
     return fill
 
 
-def _uniform(weight: Tensor, bias: Tensor, rng: torch.Generator) -> None:
+def _uniform(weight: Tensor, bias: Tensor, rng: np.random.Generator) -> None:
     for part in (weight, bias):
-        part.copy_((2 * torch.rand(part.shape, generator=rng) - 1) / math.sqrt(weight.shape[1]))
+        part.copy_(torch.from_numpy((2 * rng.random(part.shape) - 1) / math.sqrt(weight.shape[1])))
 
 
 INITS = {  # name → fills the weights (1, fan_in, fan_out) and, unless they stay 0, the biases of one layer
@@ -94,7 +95,27 @@ def views(flat: Tensor, widths: tuple[int, ...]) -> tuple[list[Tensor], list[Ten
     return weights, biases
 
 
-def draw(widths: tuple[int, ...], init: str, rng: torch.Generator) -> Tensor:
+def place_of(name: str, widths: tuple[int, ...]) -> int:
+    """Return where in a row of theta the weight "w1.2.3" or the bias "b1.3" stands (layer, from, to; from 1).
+
+    Raises:
+        ValueError: if there is no such weight.
+    """
+    kind, numbers = name[:1], name[1:].split(".")
+    if (kind, len(numbers)) in (("w", 3), ("b", 2)) and all(number.isdecimal() for number in numbers):
+        layer, *units = map(int, numbers)
+        if 0 < layer < len(widths):
+            bounds = widths[layer - 1 : layer + 1] if kind == "w" else widths[layer : layer + 1]
+            if all(0 < unit <= bound for unit, bound in zip(units, bounds, strict=True)):
+                row = units[0] - 1 if kind == "w" else widths[layer - 1]
+                return count(widths[:layer]) + row * widths[layer] + units[-1] - 1
+    shape = "-".join(map(str, widths))
+    raise ValueError(
+        f"{name!r} names no weight of {shape}: take 'w1.2.3' (layer, from, to) or 'b1.3' (layer, unit), from 1."
+    )
+
+
+def draw(widths: tuple[int, ...], init: str, rng: np.random.Generator) -> Tensor:
     """Draw the first parameters of one member.
 
     Raises:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from labkit.core.spec import option
+from labkit.core.rules import option
+from labkit.core.spec import Spec
 
 BETA2 = 0.999  # Adam's memory of squared gradients (Kingma and Ba, 2015, section 2)
 ALPHA = 0.99  # RMSprop's, as in torch.optim.RMSprop
@@ -76,6 +77,11 @@ class Optimizer:
         self._keep = parameters.new_tensor(self.rule.memory)
         self._new = parameters.new_tensor(1 - momentum)
         self._beta = parameters.new_tensor(momentum)
+
+    @classmethod
+    def of(cls, spec: Spec, parameters: Tensor) -> "Optimizer":
+        """Return the optimizer that a spec asks for."""
+        return cls(spec.optimizer, parameters, momentum=spec.momentum, l1=spec.l1, l2=spec.l2)
 
     def schedule(self, first: int, steps: int, lr: Tensor) -> Tensor:
         """Return what each of the next steps multiplies and adds: step size, epsilon, and what decay leaves.

@@ -22,11 +22,11 @@ from labkit.core.losses import Loss
 from labkit.core.memory import ensembles
 from labkit.core.network import count, to_module, torch_order
 from labkit.core.predictions import Picture, Points, for_plot, points_of
-from labkit.core.spec import RULES, Spec, Whole
+from labkit.core.recipes import Change, planned, recipe
+from labkit.core.spec import Spec
 from labkit.core.trainer import Trainer, divergence
 from labkit.storage import tensor_folder
 
-Change = tuple[int, float | list[float]]  # of the learning rate: (step, one for all members or one for each)
 UPDATES = 100  # of the progress bar, in a blocking call
 
 
@@ -61,7 +61,9 @@ class Run:
         seconds: Time spent training alone; of a member of a list, its whole ensemble's.
         diverged: None, or the step at which the loss was no longer finite.
         where: The kind of device: cpu, cuda or mps.
+        way: "kernel" for the compiled loop, whose bits are the same on every machine, or "torch".
         lr_changes: (step, learning rate) for every change on the way.
+        edits: (step, {"w1.2.3": value}) for every edited weight (layer, from, to) or bias ("b1.3"), from 1.
         path: Weights along the way, when asked for.
         own: Which of "data" and "model" were user-supplied.
     """
@@ -75,7 +77,9 @@ class Run:
     seconds: float
     diverged: int | None
     where: str
+    way: str
     lr_changes: tuple[tuple[int, float], ...]
+    edits: tuple[tuple[int, dict[str, float]], ...]
     path: WeightPath | None
     own: tuple[str, ...]
     _final: nn.Module
@@ -152,7 +156,7 @@ class Run:
 
     def code(self) -> str:
         """Return the Python that makes this run again."""
-        return recipe(self.spec.but(steps=max(1, self.steps)), self.lr_changes, self.own)
+        return recipe(self.spec.but(steps=max(1, self.steps)), self.lr_changes, self.own, self.edits)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the run to a folder as safetensors and JSON; an earlier one there goes only once this one is whole.
@@ -175,7 +179,8 @@ class Run:
     def _facts(self) -> dict[str, Any]:
         """Everything of the run that is no array."""
         data = {name: getattr(self.data, name) for name in ("classes", "y_mean", "y_scale", "labels")}
-        own = {name: getattr(self, name) for name in ("seconds", "diverged", "where", "lr_changes", "own")}
+        kept = ("seconds", "diverged", "where", "way", "lr_changes", "edits", "own")
+        own = {name: getattr(self, name) for name in kept}
         made = {"torch": torch.__version__, "model": repr(self._final), "spec": asdict(self.spec)}
         return {**made, "data": data, **own}
 
@@ -188,18 +193,8 @@ class Run:
         end = f"test loss {self.test_loss[-1]:.4g}, " if np.isfinite(self.test_loss[-1]) else ""
         return (
             f"Run: {end}{self.score_name} {self.score[-1]:.3f} after {self.steps:,} steps "
-            f"in {self.seconds:.2f} s on {self.where} ({made_of})"
+            f"in {self.seconds:.2f} s on {self.where}{WAYS[self.way]} ({made_of})"
         )
-
-
-def recipe(spec: Spec, lr_changes: Sequence[tuple[int, float]], own: Sequence[str] = ()) -> str:
-    """Return the Python that trains a spec, changes of the learning rate on the way included.
-
-    User-supplied data and model have no text: they stand as the names `data`, a pair (x, y), and `model`.
-    """
-    changes = f", lr_changes={list(lr_changes)}" if lr_changes else ""
-    given = "".join(f", {name}={name}" for name in own)
-    return f"import labkit\n\nrun = labkit.train({spec.code()}{given}{changes})\nrun"
 
 
 def score_name(split: Split) -> str:
@@ -207,6 +202,7 @@ def score_name(split: Split) -> str:
     return ("test " if len(split.x_test) else "training ") + ("accuracy" if split.classes else "R²")
 
 
+WAYS = {"kernel": " by the compiled loop", "torch": ""}
 HISTORY = ("loss", "test_step", "test_loss", "score")
 TENSORS = tuple(f.name for f in fields(Split) if f.type is Tensor)
 
@@ -232,6 +228,8 @@ def load_run(folder: str | os.PathLike[str], model: nn.Module | None = None) -> 
         state = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
         made[f"_{name}"] = _rebuild(spec, data, deepcopy(model), state, facts["model"])
     changes = tuple((step, lr) for step, lr in facts["lr_changes"])
+    edits = tuple((step, edit) for step, edit in facts.get("edits", ()))
+    made |= {"way": facts.get("way", "torch"), "edits": edits}  # which runs of version 0.1 do not say
     return Run(spec=spec, data=data, path=path, lr_changes=changes, own=tuple(facts["own"]), **made)
 
 
@@ -255,6 +253,7 @@ def train(
     data: tuple[Any, Any] | None = None,
     snapshots: int = 0,
     lr_changes: Sequence[tuple[int, float | Sequence[float]]] = (),
+    changes: Sequence[tuple[int, dict[str, float]]] = (),
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> Run | list[Run]:
     """Train, and return the same numbers that the live lab shows.
@@ -266,6 +265,8 @@ def train(
         snapshots: How many times along the way the weights are kept, for `run.path`.
         lr_changes: (step, learning rate) for every change on the way; for a list of specs the learning rate may be
             a list as well, one for each spec: [(500, [each.lr / 10 for each in specs])].
+        changes: (step, {"lr": 0.003, "w1.2.3": 0.5, "b2.1": 0}) for everything that a person did to a live run:
+            learning rates, weights (layer, from, to) and biases (layer, unit), counted from 1.
         checkpoint: A folder. Where training stands is kept there now and then, and the same call goes on from there
             after whatever stopped it, to the same numbers; with a larger `steps` it trains on.
 
@@ -281,15 +282,16 @@ def train(
     for each in specs:
         if not isinstance(each, Spec):
             raise ValueError(f"train takes a Spec or a list of them, not {each!r}. Write labkit.Spec(…).")
-    changes = _checked(lr_changes, None if isinstance(spec, Spec) else len(specs))
-    own: dict[str, Any] = {"data": data, "model": model, "snapshots": snapshots}
+    steps = planned(lr_changes, changes, None if isinstance(spec, Spec) else len(specs))
     groups = ensembles(specs, own_data=data is not None, own_model=model is not None)
     runs: dict[int, Run] = {}
     total = sum(specs[group[0]].steps for group in groups)
     with progress(total=total, unit="step") as bar:
         for group in groups:
-            trainer = Trainer([specs[place] for place in group], **own)
-            theirs = [(step, [lr[place] for place in group] if isinstance(lr, list) else lr) for step, lr in changes]
+            trainer = Trainer([specs[place] for place in group], data=data, model=model, snapshots=snapshots)
+            theirs = [(step, [it[place] for place in group] if isinstance(it, list) else it) for step, it in steps]
+            for edit in (it for _, it in theirs if isinstance(it, dict)):
+                trainer.check_edit(edit)
             with nullcontext() if checkpoint is None else checkpointing(checkpoint, trainer, theirs) as offer:
                 _advance(trainer, theirs, bar, offer)
             for member, place in enumerate(group):
@@ -312,32 +314,19 @@ def bar_place() -> TextIO:
     return sys.stdout if "ipykernel" in sys.modules else sys.stderr
 
 
-def _checked(lr_changes: Sequence[tuple[int, object]], many: int | None) -> list[Change]:
-    """Return the changes of the learning rate in order, or say what is wrong with them."""
-    step = Whole("", 0, RULES["steps"].high)
-    checked = [(step.check("step", at), _rates(lr, many)) for at, lr in lr_changes]
-    return sorted(checked, key=lambda change: change[0])
-
-
-def _rates(lr: object, many: int | None) -> float | list[float]:
-    """A learning rate for all specs, or a list with one for each of `many`."""
-    check: Callable[[str, object], float] = RULES["lr"].check
-    if many is None or not isinstance(lr, list | tuple | np.ndarray):
-        return check("lr", lr)
-    if len(lr) != many:
-        raise ValueError(f"lr_changes has {len(lr)} learning rates for {many} specs: give one number, or one for each.")
-    return [check("lr", each) for each in lr]
-
-
 def _advance(trainer: Trainer, changes: list[Change], bar: tqdm, offer: Callable[[], None] | None) -> None:
     """Train to the end, pausing to move the bar, to change the learning rate and to offer a checkpoint."""
-    changes = [(step, lr) for step, lr in changes if step >= trainer.step]  # earlier ones are made
+    changes = [change for change in changes if change[0] >= trainer.step]  # earlier ones are made
     bar.update(trainer.step)
     blocks = 1 if offer else max(1, trainer.total // (UPDATES * trainer.block))
     stride = trainer.block * blocks  # a CUDA graph replays whole blocks
     while not trainer.done:
         while changes and changes[0][0] <= trainer.step:
-            trainer.set_lr(changes.pop(0)[1])
+            _, change = changes.pop(0)
+            if isinstance(change, dict):
+                trainer.edit(change)
+            else:
+                trainer.set_lr(change)
         before = trainer.step
         steps = stride - before % stride
         trainer.advance(min(steps, changes[0][0] - before) if changes else steps)
@@ -367,6 +356,8 @@ def run_of(trainer: Trainer, member: int = 0) -> Run:
         seconds=trainer.seconds,
         diverged=diverged,
         where=trainer.device.device.type,
+        way=trainer.stepper.way,
+        edits=tuple(trainer.edits),
         lr_changes=tuple((step, lr[member] if isinstance(lr, list) else lr) for step, lr in trainer.lr_changes),
         path=path,
         own=trainer.own,

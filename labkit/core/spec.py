@@ -4,16 +4,14 @@ import base64
 import binascii
 import dataclasses
 import json
-import numbers
 import os
 import reprlib
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any
 
-Row = TypeVar("Row")
+from labkit.core.rules import Flag, Menu, Number, Whole, Widths, nearest, refusal
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class OptimizerOption:
 
     about: str
     states: int = 0  # numbers kept for every parameter
-    uses_momentum: bool = False
+    options: tuple[str, ...] = ()  # the fields of `Spec` that shape it
 
 
 SHAPES = {"constant": "every hidden layer has the same width", "funnel": "the width halves at every layer"}
@@ -92,10 +90,10 @@ LOSSES = {
 }
 OPTIMIZERS = {
     "sgd": OptimizerOption("plain gradient descent on a batch"),
-    "momentum": OptimizerOption("gradient descent that keeps a share of its last step", 1, uses_momentum=True),
+    "momentum": OptimizerOption("gradient descent that keeps a share of its last step", 1, ("momentum",)),
     "rmsprop": OptimizerOption("each gradient divided by its recent size", 1),
-    "adam": OptimizerOption("momentum and rmsprop together, corrected for their start", 2, uses_momentum=True),
-    "adamw": OptimizerOption("adam with l2 taken off the weights directly", 2, uses_momentum=True),
+    "adam": OptimizerOption("momentum and rmsprop together, corrected for their start", 2, ("momentum",)),
+    "adamw": OptimizerOption("adam with l2 taken off the weights directly", 2, ("momentum",)),
 }
 DEVICES = {
     "auto": "CUDA, then MPS, then CPU",
@@ -103,49 +101,6 @@ DEVICES = {
     "cuda": "an NVIDIA GPU",
     "mps": "an Apple GPU",
 }
-
-
-def refusal(name: str, value: object, allowed: str, hint: str = "") -> ValueError:
-    """The one sentence that every wrong value gets."""
-    try:
-        shown = reprlib.repr(value).replace("\n", "")
-    except ValueError:  # Python writes no whole number of more than 4,300 digits
-        shown = "a number of thousands of digits"
-    return ValueError(f"{name}={shown} is not allowed: {name} takes {allowed}.{hint}")
-
-
-def option(name: str, value: object, registry: Mapping[str, Row]) -> Row:
-    """Return the row called `value` of a registry.
-
-    Raises:
-        ValueError: if there is none: what was given for `name`, what is allowed, and the nearest match.
-    """
-    return registry[Menu("", registry).check(name, value)]
-
-
-def nearest(word: object, words: list[str]) -> str:
-    """Return " Did you mean …?" for a near miss among `words`, or nothing."""
-    close = get_close_matches(str(word), words, n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
-
-
-@dataclass(frozen=True)
-class Menu:
-    """A choice among named options."""
-
-    about: str
-    options: Mapping[str, object]
-
-    def check(self, name: str, value: object) -> str:
-        """Return `value` if it is on the menu."""
-        if not (isinstance(value, str) and value in self.options):
-            raise refusal(name, value, self.allowed, nearest(value, list(self.options)))
-        return str(value)
-
-    @property
-    def allowed(self) -> str:
-        """What it takes, in words."""
-        return f"one of {', '.join(self.options)}"
 
 
 def check_table(name: str, value: str) -> None:
@@ -171,69 +126,6 @@ class DatasetMenu(Menu):
         return str(value)
 
 
-@dataclass(frozen=True)
-class Whole:
-    """A whole number between two bounds, both allowed."""
-
-    about: str
-    low: int
-    high: int
-
-    def check(self, name: str, value: Any) -> int:
-        """Return `value` as an int; a bool is not one."""
-        is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if is_whole and self.low <= value <= self.high:
-            return int(value)
-        raise refusal(name, value, self.allowed)
-
-    @property
-    def allowed(self) -> str:
-        """What it takes, in words."""
-        return f"a whole number from {self.low:,} to {self.high:,}"
-
-
-@dataclass(frozen=True)
-class Number:
-    """A finite number between two bounds; `open_low` and `open_high` leave the bound itself out."""
-
-    about: str
-    low: float
-    high: float
-    open_low: bool = False
-    open_high: bool = False
-
-    def check(self, name: str, value: Any) -> float:
-        """Return `value` as a float."""
-        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if is_number and abs(value) <= self.high:  # not so for nan, nor for a whole number too long for a float
-            above = value > self.low if self.open_low else value >= self.low
-            below = value < self.high if self.open_high else value <= self.high
-            if above and below:
-                return float(value)
-        raise refusal(name, value, self.allowed)
-
-    @property
-    def allowed(self) -> str:
-        """What it takes, in words."""
-        low = f"above {self.low:g}" if self.open_low else f"from {self.low:g}"
-        high = f"below {self.high:g}" if self.open_high else f"up to {self.high:g}"
-        return f"a number {low} and {high}"
-
-
-@dataclass(frozen=True)
-class Flag:
-    """Yes or no."""
-
-    about: str
-    allowed = "True or False"
-
-    def check(self, name: str, value: object) -> bool:
-        """Return `value` if it is a bool."""
-        if not isinstance(value, bool):
-            raise refusal(name, value, self.allowed)
-        return value
-
-
 def _choice(default: object, rule: object) -> Any:
     return field(default=default, metadata={"rule": rule})
 
@@ -252,7 +144,9 @@ class Spec:
     train_share: float = _choice(0.8, Number("share of the points used for training", 0.1, 1))
     inputs: int = _choice(2, Whole("number of inputs, for the teacher data set", 1, 100_000))
     depth: int = _choice(3, Whole("hidden layers; 0 is a linear model", 0, 100))
-    width: int = _choice(16, Whole("units in a hidden layer (in the first one of a funnel)", 1, 100_000))
+    width: int | tuple[int, ...] = _choice(
+        16, Widths("units in a hidden layer, or in each of them (in the first one of a funnel)", 1, 100_000)
+    )
     shape: str = _choice("constant", Menu("how the width changes from layer to layer", SHAPES))
     activation: str = _choice("tanh", Menu("what each hidden unit does to its sum", ACTIVATIONS))
     init: str = _choice("he", Menu("how the first weights are drawn", INITS))
@@ -272,6 +166,7 @@ class Spec:
     def __post_init__(self) -> None:
         for name, rule in RULES.items():
             object.__setattr__(self, name, rule.check(name, getattr(self, name)))
+        check_widths(self.width, self.depth, self.shape)
         if LOSSES[self.loss].classes_only and self.known and not self.known.classes:
             raise ValueError(
                 f"loss={self.loss!r} is not allowed on dataset={self.dataset!r}: {self.loss.replace('_', ' ')} "
@@ -294,6 +189,8 @@ class Spec:
     @property
     def hidden(self) -> tuple[int, ...]:
         """Units in each hidden layer."""
+        if isinstance(self.width, tuple):
+            return self.width
         if self.shape == "constant":
             return (self.width,) * self.depth
         return tuple(max(1, self.width >> layer) for layer in range(self.depth))
@@ -355,6 +252,7 @@ class Spec:
         for name, rule in RULES.items():
             value = choices.get(name, getattr(cls, name))  # a run of the past does not have the newest fields
             object.__setattr__(spec, name, value if name == "dataset" else rule.check(name, value))
+        check_widths(spec.width, spec.depth, spec.shape)
         return spec
 
     @classmethod
@@ -370,7 +268,8 @@ class Spec:
         return f"labkit.Spec({', '.join(f'{name}={value!r}' for name, value in self.changed.items())})"
 
     def __repr__(self) -> str:
-        hidden = f"{self.depth} hidden layer{'s' * (self.depth > 1)} of {self.width} {self.activation}"
+        units = "-".join(map(str, self.width)) if isinstance(self.width, tuple) else self.width
+        hidden = f"{self.depth} hidden layer{'s' * (self.depth > 1)} of {units} {self.activation}"
         layers = hidden if self.depth else "a linear model"
         layers += ", a funnel" if self.shape == "funnel" and self.depth else ""
         batch = f"batches of {self.batch_size}" if self.batch_size else "all samples in every step"
@@ -389,6 +288,22 @@ VERSION = "lab1."  # a share string leaves out the defaults: change a default an
 def share_of(size: int, share: float) -> int:
     """How many of `size` samples a share takes: at least one."""
     return max(1, round(size * share))
+
+
+def check_widths(width: int | tuple[int, ...], depth: int, shape: str) -> None:
+    """Raise `ValueError` when widths of single layers do not suit the other choices."""
+    if isinstance(width, int):
+        return
+    if len(width) != depth:
+        raise ValueError(
+            f"width={width} is not allowed with depth={depth}: it names {len(width)} layers. Give one number for all "
+            f"layers, or {depth} numbers."
+        )
+    if shape != "constant":
+        raise ValueError(
+            f"width={width} is not allowed with shape={shape!r}: that narrows one width by itself. Take "
+            "shape='constant', or one number."
+        )
 
 
 def check_batch(batch_size: int, training_samples: int, hint: str = "") -> None:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from labkit.core import devices
-from labkit.core.batches import Batches
+from labkit.core.batches import Batches, stacked
 from labkit.core.data import Split
-from labkit.core.losses import Loss
-from labkit.core.network import ModuleNetwork, Network
+from labkit.core.losses import Loss, score_of
+from labkit.core.network import ModuleNetwork, Network, check_answer
 from labkit.core.optimizers import Optimizer
 from labkit.core.spec import Spec
 
@@ -36,6 +36,8 @@ class TorchStepper:
         wants_graph: whether whole blocks of steps are replayed as one CUDA graph; the numbers are the same.
     """
 
+    way = "torch"
+
     def __init__(
         self,
         specs: Sequence[Spec],
@@ -54,11 +56,12 @@ class TorchStepper:
         else:
             widths, theta = (split.inputs, *spec.hidden, split.outputs), initial.to(device, copy=True)
             self.network = Network(widths, spec.activation, theta, residual=spec.residual)
-        penalties = {"momentum": spec.momentum, "l1": spec.l1, "l2": spec.l2}
-        self.optimizer = Optimizer(spec.optimizer, self.network.theta, **penalties)
+        self.optimizer = Optimizer.of(spec, self.network.theta)
         self.loss, self.batches = Loss.of(spec), Batches(specs, splits, device)
+        self._judged = {part: stacked(splits, part, device) for part in ("train", "test")}
+        self._classes = split.classes
         self.lr = torch.tensor([[each.lr] for each in specs], dtype=torch.float64)
-        self._width = spec.width
+        self._width = max(spec.hidden, default=1)
         self._previous = self.network.theta.clone()  # the weights one step ago
         self._make_block(device)
         self.wants_graph = device.type == "cuda" and work < GRAPH_WORK and isinstance(self.network, Network)
@@ -81,6 +84,16 @@ class TorchStepper:
         return self.network.theta
 
     @property
+    def size(self) -> int:
+        """Samples in a batch."""
+        return self.batches.size
+
+    @property
+    def block(self) -> int:
+        """Steps that are prepared at once."""
+        return self.batches.steps
+
+    @property
     def _block_end(self) -> int:
         return self._block_start + self.batches.steps
 
@@ -89,6 +102,10 @@ class TorchStepper:
         self.lr[:, 0] = lr
         if self.step < self._block_end:
             self._schedule()
+
+    def set_weights(self, theta: Tensor) -> None:
+        """Change the weights from the next step on."""  # (members, P)
+        self.theta.copy_(theta)
 
     def _prepare(self) -> None:
         """Lay out the batches and the learning rates of the next block."""
@@ -157,6 +174,14 @@ class TorchStepper:
         room = max(1, PREDICT_NUMBERS // (len(x) * max(self._width, x.shape[-1])))
         return torch.cat([self.network.predict(part) for part in torch.split(x, room, 1)], 1)
 
+    def judge(self, part: str) -> tuple[Tensor, Tensor]:
+        """Return each member's loss and score on a part of its data, "train" or "test"."""  # (members,), (members,)
+        x, y = self._judged[part]
+        prediction = self.predict(x)
+        check_answer(prediction[0], y[0])
+        with devices.threads(1):  # a mean shared among threads would depend on how many there are
+            return self.loss.values(prediction, y).cpu(), score_of(self._classes)(prediction, y).cpu()
+
     # Divergence
 
     def _diverge(self, losses: Tensor, first: int, before: dict[str, Tensor]) -> None:
@@ -209,9 +234,8 @@ class TorchStepper:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return all that the steps go on from: tensors by name, and facts for JSON."""
         tensors = self._state() | {"lr": self.lr} | {f"kept.{member}": theta for member, theta in self.kept.items()}
-        for seed, sampler in self.batches.samplers.items():
-            tensors |= {f"order.{seed}.{name}": part for name, part in sampler.before.items()}
-        return tensors, {"step": self.step, "diverged": self.diverged, "block_start": self._block_start}
+        at = {"step": self.step, "diverged": self.diverged, "block_start": self._block_start}
+        return tensors, at | {"way": self.way, "taken": self.batches.taken}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Go on from what `state` returned.
@@ -223,14 +247,12 @@ class TorchStepper:
         parts = self._state() | {"lr": self.lr}
         if any(tensors[name].shape != part.shape for name, part in parts.items()):
             raise ValueError("its weights have other shapes: another architecture's")
-        samplers = self.batches.samplers
-        orders = {seed: {name: tensors[f"order.{seed}.{name}"] for name in ("rng", "left")} for seed in samplers}
+        taken = facts["taken"]
         broken = [member for member, step in enumerate(facts["diverged"]) if step is not None]
         self.kept = {member: tensors[f"kept.{member}"].to(self.theta.device) for member in broken}
         self._put_back(tensors)
         self.lr.copy_(tensors["lr"])
-        for seed, place in orders.items():
-            samplers[seed].back(**place)
+        self.batches.go_to(taken)
         self.diverged, self.step = facts["diverged"], facts["block_start"]
         self._prepare()  # the block is laid out again
         self.step = facts["step"]

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from labkit.core import devices
-from labkit.core.batches import stacked
 from labkit.core.data import Split, generator, load_data
 from labkit.core.history import Evaluation, History, next_evaluation
-from labkit.core.losses import Loss, score_of
-from labkit.core.memory import FREE_AMONG_MEMBERS, check_data, check_training, same_ensemble
-from labkit.core.network import ModuleNetwork, check_answer, draw, to_module
-from labkit.core.spec import RULES, Spec, Whole
+from labkit.core.kernel_stepper import KernelStepper, knows
+from labkit.core.losses import Loss
+from labkit.core.memory import FREE_AMONG_MEMBERS, check_data, check_training, same_ensemble, step_work
+from labkit.core.network import ModuleNetwork, draw, place_of, to_module
+from labkit.core.rules import Number, Whole
+from labkit.core.spec import RULES, Spec
 from labkit.core.torch_stepper import TorchStepper
 
+WEIGHT = Number("a weight", -1e6, 1e6)
 SNAPSHOTS = Whole("how many times along the way the weights are kept", 0, RULES["steps"].high + 1)
 
 
@@ -34,8 +36,8 @@ def divergence(step: int | None, losses: Sequence[float] | np.ndarray) -> str:
 class Trainer:
     """Trains one spec, or several that share a shape as one ensemble.
 
-    The numbers depend on the spec, the device and its thread count alone, never on the chunks in which
-    it is advanced.
+    The numbers never depend on the chunks in which it is advanced; by the compiled loop (`run.way`) they follow from
+    the spec alone, by torch from the spec, the device and its thread count.
 
     Args:
         spec: One spec, or specs that differ in learning rate, seed, noise or init only.
@@ -70,23 +72,29 @@ class Trainer:
         self.spec = self.specs[0]
         if any(same_ensemble(each) != same_ensemble(self.spec) for each in self.specs):
             raise ValueError(f"one ensemble may differ in {', '.join(FREE_AMONG_MEMBERS)} only; use labkit.train([…]).")
-        self.device = devices.choose(self.spec.device)
         self.own = tuple(name for name, given in (("data", data), ("model", model)) if given is not None)
         if data is None:
             check_data(self.specs)
         made: dict[Spec, Split] = {}
         self.splits = [_split_of(made, each, data) for each in self.specs]
         self.split = self.splits[0]
+        work = step_work(self.specs, self.split, model)
+        compiled = model is None and knows(self.spec)
+        self.device = devices.choose(self.spec.device, work if compiled else math.inf)
         place = self.device.device
-        work = check_training(self.specs, self.split, place, model)
+        check_training(self.specs, self.split, place, model)
         self.threads = devices.threads_for(work)
         self.initial = self._first_weights() if model is None else deepcopy(model).float().cpu()
         self.loss = Loss.of(self.spec)
-        self.stepper = TorchStepper(self.specs, self.splits, self.initial, place, work)
+        self.stepper: KernelStepper | TorchStepper
+        if isinstance(self.initial, Tensor) and compiled and place.type == "cpu":
+            self.stepper = KernelStepper(self.specs, self.splits, self.initial, work)
+        else:
+            self.stepper = TorchStepper(self.specs, self.splits, self.initial, place, work)
         self.history = History(len(self.specs), self.spec.steps, snapshots)
-        self._judged = stacked(self.splits, "test" if len(self.split.x_test) else "train", place)
         self.total, self.seconds = self.spec.steps, 0.0
         self.lr_changes: list[tuple[int, float | list[float]]] = []
+        self.edits: list[tuple[int, dict[str, float]]] = []
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -122,12 +130,12 @@ class Trainer:
     @property
     def batch(self) -> int:
         """Samples in a step."""
-        return self.stepper.batches.size
+        return self.stepper.size
 
     @property
     def block(self) -> int:
         """Steps that are prepared at once."""
-        return self.stepper.batches.steps
+        return self.stepper.block
 
     @property
     def lr(self) -> float:
@@ -149,7 +157,7 @@ class Trainer:
 
     def model_of(self, member: int = 0) -> nn.Module:
         """Return a member's network as a module on the CPU, its weights copied."""
-        if isinstance(self.stepper.network, ModuleNetwork):
+        if isinstance(self.stepper, TorchStepper) and isinstance(self.stepper.network, ModuleNetwork):
             copy, trained = deepcopy(self.initial_model_of(member)), self.stepper.network.module.state_dict()
             copy.load_state_dict({name: value.cpu().clone() for name, value in trained.items()})
             return copy
@@ -197,6 +205,32 @@ class Trainer:
             self.lr_changes.pop()  # no step was made with it
         self.lr_changes.append((self.step, lr))
 
+    def check_edit(self, weights: dict[str, float]) -> dict[int, float]:
+        """Return where in a row of theta weights stand, and what they shall be; raise what `edit` does."""
+        if isinstance(self.initial, nn.Module):
+            raise ValueError(
+                "weights of a model of your own have no such names: change its parameters before training."
+            )
+        return {place_of(name, self.widths): WEIGHT.check(name, value) for name, value in weights.items()}
+
+    def edit(self, weights: dict[str, float]) -> None:
+        """Change weights of all members from the next step on.
+
+        Args:
+            weights: "w1.2.3" is the weight into layer 1 from unit 2 to unit 3, "b1.3" the bias of unit 3 in layer 1;
+                inputs are layer 0, and the last layer is that of the outputs.
+
+        Raises:
+            ValueError: if there is no such weight, a value is not a finite number, or the model is user-supplied.
+        """
+        theta = self.theta.clone()
+        for place, value in self.check_edit(weights).items():
+            theta[:, place] = value
+        self.stepper.set_weights(theta)
+        if self.edits and self.edits[-1][0] == self.step:
+            weights = self.edits.pop()[1] | weights
+        self.edits.append((self.step, dict(weights)))
+
     def finish(self) -> None:
         """Evaluate where training stands, unless that was just done.
 
@@ -211,13 +245,9 @@ class Trainer:
 
     def _evaluate(self) -> None:
         """Record test loss and score; without a test set the score is the training set's."""
-        x, y = self._judged
-        prediction = self.predict(x)
-        check_answer(prediction[0], y[0])
-        with devices.threads(1):  # a mean shared among threads would depend on how many there are
-            tested = len(self.split.x_test) > 0
-            loss = self.loss.values(prediction, y).cpu() if tested else torch.full((len(self.specs),), math.nan)
-            score = score_of(self.split.classes)(prediction, y).cpu()
+        tested = len(self.split.x_test) > 0
+        loss, score = self.stepper.judge("test" if tested else "train")
+        loss = loss if tested else torch.full_like(loss, math.nan)
         self.evaluations.append(Evaluation(self.step, loss, score))
 
     # What training goes on from
@@ -228,7 +258,7 @@ class Trainer:
         tensors = made | seen
         if isinstance(self.initial, nn.Module):  # the weights of a user-supplied model follow from no seed
             tensors |= {f"initial.{name}": part for name, part in self.initial.state_dict().items()}
-        return tensors, at | when | {"seconds": self.seconds, "lr_changes": self.lr_changes}
+        return tensors, at | when | {"seconds": self.seconds, "lr_changes": self.lr_changes, "edits": self.edits}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Go on from what `state` returned, of a trainer of the same specs, data and model: the same way to the bit.
@@ -247,6 +277,7 @@ class Trainer:
             self.initial.load_state_dict(weights)
         self.history, self.seconds = history, facts["seconds"]
         self.lr_changes = [(step, lr) for step, lr in facts["lr_changes"]]
+        self.edits = [(step, edit) for step, edit in facts["edits"]]
 
     def __repr__(self) -> str:
         return f"Trainer: step {self.step:,} of {self.total:,}, {len(self.specs)} members of {self.spec!r}"

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from labkit.core import devices
 from labkit.core.network import to_module, torch_order
+from labkit.core.rules import option
 from labkit.core.runs import WeightPath
-from labkit.core.spec import option
 from labkit.core.trainer import Trainer
 from labkit.landscape.directions import (
     Direction,

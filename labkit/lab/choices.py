@@ -1,6 +1,8 @@
 """What is chosen: changes of single fields → a `Spec`. A choice that a new data set rules out is mended, and said."""
 
-from labkit.core.spec import CSV, LOSSES, OPTIMIZERS, RULES, Spec
+from collections.abc import Mapping
+
+from labkit.core.spec import CSV, LOSSES, OPTIMIZERS, RULES, LossOption, OptimizerOption, Spec
 
 LIVE = ("lr", "steps")  # what may change while training
 
@@ -38,11 +40,14 @@ class Choices:
         return mended
 
     def _mended(self) -> dict[str, object]:
-        """What a new data set makes impossible: a loss without meaning, a batch that is too large.
+        """What a new choice makes impossible: other layers' widths, a loss without meaning, too large a batch.
 
         What was taken away like that comes back with the next data set that allows it.
         """
         chosen = self.values
+        if isinstance(chosen["width"], tuple) and chosen["depth"] != self.spec.depth:
+            layers = chosen["width"][: chosen["depth"]]
+            return {"width": layers + layers[-1:] * (chosen["depth"] - len(layers)) or max(chosen["width"])}
         if chosen["dataset"] == self.spec.dataset:
             return {}  # what was chosen for this data set is refused with its reason, not mended
         trial = Spec(**chosen | {"loss": "mse", "batch_size": 0})
@@ -71,13 +76,20 @@ def meaningful(spec: Spec, own_data: bool) -> dict[str, bool]:
         "noise": not (table or own_data or whole),
         "train_share": not whole,
         "inputs": bool(spec.known and not spec.known.inputs) and not own_data,
-        "momentum": OPTIMIZERS[spec.optimizer].uses_momentum,
-        **{name: name in LOSSES[spec.loss].options for each in LOSSES.values() for name in each.options},
+        **_options(LOSSES, spec.loss),
+        **_options(OPTIMIZERS, spec.optimizer),
     }
+
+
+def _options(registry: Mapping[str, LossOption | OptimizerOption], chosen: str) -> dict[str, bool]:
+    """Every option that some row of a registry has, and whether the chosen row has it."""
+    return {name: name in registry[chosen].options for row in registry.values() for name in row.options}
 
 
 def shown(name: str, value: object) -> str:
     """Return a value as a control shows it."""
     if name == "batch_size" and value == 0:
         return "all"
+    if isinstance(value, tuple):
+        return "-".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -6,10 +6,12 @@ meaning just now are hidden.
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import ipywidgets as widgets
 
-from labkit.core.spec import CSV, RULES, Menu, Number, Spec, Whole
+from labkit.core.rules import Menu, Number, Whole
+from labkit.core.spec import CSV, RULES, Spec
 from labkit.lab import texts
 from labkit.lab.choices import LIVE, meaningful, shown
 
@@ -100,9 +102,11 @@ class Controls:
         self.widgets[name].layout.display = None if visible else "none"
 
 
-def _stops(name: str, value: float) -> list[tuple[str, float]]:
+def _stops(name: str, value: Any) -> list[tuple[str, Any]]:
     """The stops of a slider, `value` among them."""
-    return [(shown(name, stop), stop) for stop in sorted({*STOPS[name], value})]
+    numbers = set(STOPS[name]) if isinstance(value, tuple) else {*STOPS[name], value}
+    stops = [*sorted(numbers), *([value] if isinstance(value, tuple) else [])]  # widths of single layers stand last
+    return [(shown(name, stop), stop) for stop in stops]
 
 
 def _control(name: str, value: object) -> widgets.Widget:

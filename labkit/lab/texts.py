@@ -1,6 +1,6 @@
 """Every label of the lab on the screen, under the key of what it labels: commands, states, tabs, fields, options.
 
-Nothing else depends on a label, so to translate the lab, translate these.
+Nothing depends on a label, so that they can be translated (CONTRIBUTING.md names the sentences that stand elsewhere).
 """
 
 BUTTONS = {  # command → label, and what it does

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from labkit.core.costs import cost
 from labkit.core.devices import adopt, thread_count
-from labkit.core.runs import Run, recipe, run_of
+from labkit.core.recipes import recipe
+from labkit.core.runs import Run, run_of
 from labkit.core.spec import RULES, Spec
 from labkit.core.trainer import Trainer, divergence
 from labkit.lab.background import LandscapeWorker, Options
@@ -101,6 +102,7 @@ class Worker:
 
     def _work(self) -> None:
         adopt(self._threads)
+        self._guarded([])  # the first evaluation may have to wait for the compiled loop: here, so that no cell does
         while not self.commands.closed:
             commands = self.commands.take(self._rest)
             if not self.commands.closed:
@@ -121,6 +123,7 @@ class Worker:
     def _guarded(self, commands: list[tuple]) -> None:
         """Obey, train, draw; an error is kept and shown."""
         try:
+            self._evaluate_first()
             if not commands and self._landscape_due(time.perf_counter()):  # whoever waits for a command comes first
                 self._advance_landscape()
             for command, *arguments in commands:
@@ -132,6 +135,11 @@ class Worker:
                 self._draw()
         except Exception as error:
             self._fail(error)
+
+    def _evaluate_first(self) -> None:
+        """Evaluate before the first step, so that there is something to see."""
+        if not self.trainer.evaluations:
+            self.trainer.finish()
 
     def _fail(self, error: Exception) -> None:
         self.error, self.state = error, "failed"
@@ -170,7 +178,6 @@ class Worker:
     def _start(self) -> None:
         """Set everything to the beginning of a run."""
         self.error = None
-        self.trainer.finish()  # evaluates on the test set, so that there is something to see
         self.pacer.begin()
         self._landscape = LandscapeWorker(self.trainer, lambda: self.commands.closed or bool(self.commands))
         self.output.begin()
@@ -185,6 +192,7 @@ class Worker:
             return False
         self.state, self.warning = "idle", ""
         self._start()
+        self._evaluate_first()
         return True
 
     def _checked(self) -> bool:
@@ -275,8 +283,7 @@ class Worker:
             self.warning = f"{MAX_PINS} runs are pinned already. Unpin them under Compare first."
             return
         run = run_of(self.trainer)
-        recipes = [(pin.spec, pin.lr_changes, pin.steps) for pin in self.pins]
-        if (run.spec, run.lr_changes, run.steps) in recipes:
+        if run.code() in [pin.code() for pin in self.pins]:
             self.warning = "This run is pinned already. Change something, train, and pin that."
             return
         self.pins.append(run)
@@ -364,7 +371,7 @@ class Worker:
             parameters=cost(trainer.spec, **ends).parameters,
             device=trainer.device.device.type,
             share=spec.share(),
-            code=recipe(spec, trainer.lr_changes, trainer.own),
+            code=recipe(spec, trainer.lr_changes, trainer.own, trainer.edits),
             chosen=chosen,
             pending=[n for n in RULES if n not in LIVE and getattr(chosen, n) != getattr(trainer.spec, n)],
             kept=[] if self._running else [step for step in self._landscape.steps if step < trainer.step],

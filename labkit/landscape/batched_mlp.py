@@ -30,9 +30,47 @@ IN_PLACE: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {  # (module,
     nn.LeakyReLU: lambda module, z: functional.leaky_relu(z, module.negative_slope, inplace=True),
 }
 ELEMENTWISE = {*(row.module for row in ACTIVATIONS.values()), *IN_PLACE, nn.Softplus}  # what may follow a linear layer
-KNOWN = {functional.mse_loss: "mse", functional.huber_loss: "huber", functional.cross_entropy: "cross_entropy"}
 BATCHED_SCORES = (accuracy, r_squared)  # beside the losses: they take the predictions of many networks at once
 LossFn = Callable[[Tensor, Tensor], Tensor]  # (prediction, target) → scalar
+
+
+class Known(NamedTuple):
+    """A loss in the form that measures many predictions at once, (…, N, out), (…, N, out) → (…)."""
+
+    values: Callable[[Tensor, Tensor], Tensor]
+    classes_only: bool = False
+
+
+def _of(name: str, delta: float = 1.0, scale: float = 1.0) -> Known:
+    loss = Loss(name, delta)
+    return Known(loss.values if scale == 1 else lambda *pair: loss.values(*pair) / scale, loss.classes_only)
+
+
+def _plain_cross_entropy(module: nn.CrossEntropyLoss) -> Known | None:
+    plain = module.weight is None and module.ignore_index == -100 and module.label_smoothing == 0
+    return _of("cross_entropy") if plain else None
+
+
+def _smooth(beta: float) -> Known:
+    """Smooth L1 is Huber's loss over beta; at 0 it is the absolute error."""
+    return _of("huber", beta, beta) if beta else ABSOLUTE
+
+
+ABSOLUTE = Known(lambda prediction, target: (prediction - target).abs().mean((-2, -1)))
+LOSS_FUNCTIONS = {
+    functional.mse_loss: _of("mse"),
+    functional.huber_loss: _of("huber"),
+    functional.cross_entropy: _of("cross_entropy"),
+    functional.l1_loss: ABSOLUTE,
+    functional.smooth_l1_loss: _smooth(1.0),
+}
+LOSS_MODULES: dict[type[nn.Module], Callable[[Any], Known | None]] = {  # all with reduction="mean"
+    nn.MSELoss: lambda module: _of("mse"),
+    nn.HuberLoss: lambda module: _of("huber", module.delta),
+    nn.CrossEntropyLoss: _plain_cross_entropy,
+    nn.L1Loss: lambda module: ABSOLUTE,
+    nn.SmoothL1Loss: lambda module: _smooth(module.beta),
+}
 
 
 class Part(NamedTuple):
@@ -56,11 +94,14 @@ def batched(measure: LossFn, y: Tensor, outputs: int) -> Callable[[Tensor], Tens
     return lambda prediction: torch.stack([scalar(measure(each.contiguous(), y), each) for each in prediction])
 
 
-def known(measure: LossFn) -> Loss | None:
-    """Return the lab's own form of a loss, which measures many predictions at once; None where there is none."""
+def known(measure: LossFn) -> Known | None:
+    """Return how a loss measures many predictions at once; None where it has options that this does not cover."""
     if isinstance(measure, Loss):
-        return measure
-    return next((Loss(name) for function, name in KNOWN.items() if function is measure), None)
+        return Known(measure.values, measure.classes_only)
+    if isinstance(measure, nn.Module):
+        row = LOSS_MODULES.get(type(measure))
+        return row(measure) if row and getattr(measure, "reduction", "") == "mean" else None
+    return next((row for function, row in LOSS_FUNCTIONS.items() if function is measure), None)
 
 
 def all_known(parts: Sequence[Part]) -> bool:
@@ -167,6 +208,10 @@ class BatchedMLP:
             None if layer.bias is None else torch.stack([each[layer.bias] for each in places]) for layer in layers
         ]
         self._outputs = self._weights[-1].shape[1]
+        self._mixes_first = self._weights[0].shape[2] > FEW_INPUTS
+        rows = [part for pair in zip(self._weights, self._biases, strict=True) for part in pair if part is not None]
+        skipped = (1 if self._biases[0] is None else 2) if self._mixes_first else 0
+        self._flat = torch.cat([part.flatten(1) for part in rows[skipped:]] or [rows[0][:, :0, 0]], 1)  # (K + 1, P)
         self._parts = [self._prepared(part) for part in parts]
         self._tile, self.chunk, self._workers = self._fitting([len(part.x) for part in parts], threads)
         if not all_known(parts):
@@ -177,7 +222,7 @@ class BatchedMLP:
     def _prepared(self, part: Part) -> tuple[Tensor | None, list[Callable[[Tensor], Tensor]]]:
         """The first layer along each direction, where that is less to read than the inputs; and the measures."""
         first, bias = None, self._biases[0]
-        if self._weights[0].shape[2] > FEW_INPUTS:
+        if self._mixes_first:
             first = torch.stack([weight @ part.x.T for weight in self._weights[0]])  # (K + 1, out, N)
             if bias is not None:
                 first += bias.unsqueeze(2)
@@ -232,25 +277,37 @@ class BatchedMLP:
         return torch.cat(list(self._pool.map(self._measure, torch.split(coefficients, share))))
 
     def _measure(self, coefficients: Tensor) -> Tensor:
-        """Measure in one thread, tile by tile."""  # (B, K) → (B, names)
+        """Measure in one thread, tile by tile; the weights of as many tiles as a cache holds are made at once."""
+        tile, row = self._tile, self._flat.element_size() * max(1, self._flat.shape[1])  # (B, K) → (B, names)
+        mix, found = functional.pad(coefficients, (1, 0), value=1.0).to(self._weights[0]), []  # (B, K + 1)
         with torch.inference_mode():
-            return torch.cat([self._measure_tile(tile) for tile in torch.split(coefficients, self._tile)])
+            for part in torch.split(mix, max(1, CACHE // row // tile) * tile):
+                flat = self._buffer("flat", shape=(len(part), self._flat.shape[1]))
+                torch.mm(part, self._flat, out=flat)
+                pairs = zip(torch.split(part, tile), torch.split(flat, tile), strict=True)
+                found += [self._measure_tile(*pair) for pair in pairs]
+        return torch.cat(found)
 
-    def _measure_tile(self, coefficients: Tensor) -> Tensor:
-        mix = functional.pad(coefficients, (1, 0), value=1.0).to(self._weights[0])  # (B, K + 1)
-        weights = {k: self._mixed(k, mix) for k in range(len(self._layers)) if k or self._parts[0][0] is None}
-        columns = []
+    def _measure_tile(self, mix: Tensor, flat: Tensor) -> Tensor:
+        weights, columns = self._unpacked(flat), []  # (B, K + 1), (B, P) → (B, names)
         for part, (first, measures) in enumerate(self._parts):
             prediction = self._forward(part, first, mix, weights).mT  # (B, N, out)
             columns += [measure(prediction) for measure in measures]
         return torch.stack(columns, 1)
 
-    def _mixed(self, layer: int, mix: Tensor) -> Mixed:
-        """The weights and biases of one layer at each place."""  # (B, out, in), (B, out, 1)
-        base, bias = self._weights[layer], self._biases[layer]
-        weight = self._buffer("weight", layer, shape=(len(mix), *base.shape[1:]))
-        torch.mm(mix, base.flatten(1), out=weight.flatten(1))
-        return weight, None if bias is None else (mix @ bias).unsqueeze(2)
+    def _unpacked(self, flat: Tensor) -> dict[int, Mixed]:
+        """The weights and biases of each layer that is computed at every place, as views."""  # (B, P)
+        unpacked: dict[int, Mixed] = {}
+        start = 0
+        for k in range(1 if self._mixes_first else 0, len(self._layers)):
+            end = start + self._weights[k][0].numel()
+            weight, bias = flat[:, start:end].view(len(flat), *self._weights[k].shape[1:]), None
+            start = end
+            if self._biases[k] is not None:
+                start += weight.shape[1]
+                bias = flat[:, end:start].unsqueeze(2)
+            unpacked[k] = weight, bias
+        return unpacked
 
     def _forward(self, part: int, first: Tensor | None, mix: Tensor, weights: dict[int, Mixed]) -> Tensor:
         """Run the layers."""  # → (B, out, N)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from labkit.core import devices
+from labkit.core.rules import option
 from labkit.core.runs import WeightPath
-from labkit.core.spec import RULES, option
+from labkit.core.spec import RULES
 
 Direction = dict[str, Tensor]
 NORMALIZATIONS: dict[str, Callable[[Tensor], Tensor] | None] = {  # name → what is scaled together, a row each

@@ -210,8 +210,9 @@ def check_data(name: str, data: tuple[Tensor, Tensor], weight: Tensor) -> None:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether memory was short; a CPU says so in words alone."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether memory was short; some devices say so in words alone."""
+    words = "can't allocate memory", "out of memory"  # of a CPU, of an Apple GPU
+    return isinstance(error, torch.OutOfMemoryError) or any(each in str(error) for each in words)
 
 
 def may_draw(model: nn.Module, parts: Sequence[Part]) -> bool:

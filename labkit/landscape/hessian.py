@@ -18,8 +18,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from labkit.core import devices
 from labkit.core.random_state import preserved
+from labkit.core.rules import Whole, option
 from labkit.core.runs import WeightPath, progress
-from labkit.core.spec import RULES, Whole, option
+from labkit.core.spec import RULES
 from labkit.landscape.batched_mlp import LossFn, check_targets
 from labkit.landscape.directions import Direction, flat, moved, shaped, weights_along, weights_of
 from labkit.landscape.evaluator import check_data

@@ -14,8 +14,9 @@ from labkit.core import devices
 from labkit.core.network import ACTIVATIONS
 from labkit.core.optimizers import Optimizer
 from labkit.core.random_state import preserved
+from labkit.core.rules import Number
 from labkit.core.runs import progress
-from labkit.core.spec import RULES, Number
+from labkit.core.spec import RULES
 from labkit.core.trainer import divergence
 from labkit.landscape.batched_mlp import ELEMENTWISE, Layer, LossFn, layers_of
 from labkit.landscape.directions import Direction, between, flat, moved, shaped, weights_of

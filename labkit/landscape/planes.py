@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from labkit import __version__
+from labkit.core.rules import Number, Whole
 from labkit.core.runs import progress
-from labkit.core.spec import Number, Whole
 from labkit.landscape.batched_mlp import LossFn
 from labkit.landscape.directions import Direction, Drawn, between, flat
 from labkit.landscape.evaluator import LossEvaluator, Measured
@@ -349,5 +349,5 @@ def line(
     t = np.linspace(0, 1, LINE_POINTS.check("points", points))
     (way,) = between(model_a, model_b)
     evaluator = LossEvaluator(model_a, loss_fn, x, y, (way,), **measured)
-    facts = {"parameters": evaluator.parameters, "length": float(flat(way).double().norm())}
+    facts = {"parameters": evaluator.parameters, "length": float(flat(way).cpu().double().norm())}
     return Line(t, evaluator.at(t[:, None]), facts)

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,10 +74,15 @@ class Client(PapermillNotebookClient):
             super().papermill_execute_cells()
         finally:
             self.execution.widgets = self.widget_state
-        asked = self.kc.execute("", silent=True, store_history=False, user_expressions=FACTS)
+        written = {name: f"__import__('json').dumps({fact})" for name, fact in FACTS.items()}
+        asked = self.kc.execute("", silent=True, store_history=False, user_expressions=written)
         answers = self.wait_for_reply(asked)["content"]["user_expressions"]
-        known = {name: answer for name, answer in answers.items() if answer["status"] == "ok"}
-        self.execution.facts = {name: ast.literal_eval(answer["data"]["text/plain"]) for name, answer in known.items()}
+        known = {
+            name: ast.literal_eval(answer["data"]["text/plain"])
+            for name, answer in answers.items()
+            if answer["status"] == "ok"
+        }
+        self.execution.facts = {name: json.loads(text, parse_constant=lambda _: None) for name, text in known.items()}
 
 
 class Engine(NBClientEngine):

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.core.spec import CSV, RULES, Number, Spec, Whole, check_table, nearest, refusal
+from labkit.core.rules import Number, Whole, nearest, refusal
+from labkit.core.spec import CSV, RULES, Spec, check_table
 
 TAG = "parameters"  # of the one cell that declares them
 INJECTED = "injected-parameters"  # papermill's tag of the cell in which it gives others

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import labkit
-from labkit.core import checkpoints
-from labkit.core.torch_stepper import TorchStepper
+from labkit.core import checkpoints, kernel_stepper
+from labkit.core.kernel_stepper import KernelStepper
 from labkit.core.trainer import Trainer
 from labkit.storage import atomic, tensor_folder
 
@@ -22,6 +22,7 @@ def often(monkeypatch):
     """A checkpoint after every block of steps."""
     monkeypatch.setattr(checkpoints, "PAUSE", 0.0)
     monkeypatch.setattr(checkpoints, "SHARE", float("inf"))
+    monkeypatch.setattr(kernel_stepper, "CHUNK_WORK", killed.CHUNK_WORK)
 
 
 @pytest.fixture(autouse=True)
@@ -75,10 +76,14 @@ def test_more_steps_train_on(often, tmp_path, monkeypatch):
     short, long = labkit.Spec(steps=300, device="cpu"), labkit.Spec(steps=700, device="cpu")
     labkit.train(short, checkpoint=tmp_path)
     whole, made = killed.numbers(labkit.train(long)), []
-    real = TorchStepper._run_steps
-    monkeypatch.setattr(
-        TorchStepper, "_run_steps", lambda self, first, last: (made.append(last - first), real(self, first, last))
-    )
+    real = KernelStepper.advance
+
+    def advance(self, stop):
+        losses = real(self, stop)
+        made.append(len(losses))
+        return losses
+
+    monkeypatch.setattr(KernelStepper, "advance", advance)
     assert killed.numbers(labkit.train(long, checkpoint=tmp_path)) == whole and sum(made) == 400
     assert killed.numbers(labkit.train(short, checkpoint=tmp_path)) == killed.numbers(labkit.train(short))
 
@@ -110,12 +115,14 @@ def test_two_processes_do_not_train_the_same(often, tmp_path):
         labkit.train(spec, checkpoint=tmp_path)
 
 
-def test_another_machine_is_named(often, tmp_path, monkeypatch):
-    spec = labkit.Spec(steps=100, device="cpu")
-    labkit.train(spec, checkpoint=tmp_path)
+def test_another_machine_is_named_where_it_matters(often, tmp_path, monkeypatch):
+    spec, model = labkit.Spec(steps=100, device="cpu"), nn.Linear(2, 2)
+    labkit.train(spec, checkpoint=tmp_path / "kernel")
+    labkit.train(spec, model=model, checkpoint=tmp_path / "torch")
     monkeypatch.setattr(torch, "__version__", "3.0")
+    labkit.train(spec, checkpoint=tmp_path / "kernel")  # the same bits on every machine: nothing to warn of
     with pytest.warns(UserWarning, match="and going on with 3.0, cpu, .* threads: not the same to the last bit"):
-        labkit.train(spec, checkpoint=tmp_path)
+        labkit.train(spec, model=model, checkpoint=tmp_path / "torch")
 
 
 def test_a_trainer_that_refuses_a_state_is_as_it_was():
@@ -137,6 +144,7 @@ def kept_in(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints, "PAUSE", 0.0)
         patch.setattr(checkpoints, "SHARE", float("inf"))
+        patch.setattr(kernel_stepper, "CHUNK_WORK", 1.6e5)  # 64 steps, so that there is more than one
         run = labkit.train(spec, checkpoint=folder)
     run.save(folder / "run")
     return spec, folder, killed.numbers(run)

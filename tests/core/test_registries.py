@@ -2,9 +2,12 @@
 
 import ast
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from torch import nn
+from torch.nn import functional
 
 import labkit
 from labkit.core import costs, data, losses, network, optimizers, spec
@@ -27,7 +30,7 @@ MEETS = {  # where a name is met beside `Spec`
     "outputs_of": ("loss", lambda name: costs.outputs_of(2, name)),
     "targets": ("loss", lambda name: data._targets(torch.tensor([0, 1]), 2, name)),
     "Optimizer": ("optimizer", lambda name: Optimizer(name, THETA)),
-    "draw": ("init", lambda name: draw(WIDTHS, name, torch.Generator())),
+    "draw": ("init", lambda name: draw(WIDTHS, name, np.random.default_rng())),
     "Network": ("activation", lambda name: Network(WIDTHS, name, THETA)),
     "to_module": ("activation", lambda name: to_module(WIDTHS, name, THETA[0])),
     "to_module, linear": ("activation", lambda name: to_module((2, 1), name, torch.zeros(3))),
@@ -87,7 +90,15 @@ def test_the_landscape_knows_every_activation_and_which_are_odd():
 
 
 def test_the_landscape_knows_every_loss():
-    assert set(batched_mlp.KNOWN.values()) == set(spec.LOSSES)
+    of_torch = {
+        "mse": (functional.mse_loss, nn.MSELoss()),
+        "cross_entropy": (functional.cross_entropy, nn.CrossEntropyLoss()),
+        "huber": (functional.huber_loss, nn.HuberLoss()),
+    }
+    assert set(of_torch) == set(spec.LOSSES)
+    for name, ways in of_torch.items():
+        for way in (*ways, losses.Loss(name)):
+            assert batched_mlp.known(way).classes_only == spec.LOSSES[name].classes_only
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "labkit").rglob("*.py")), ids=lambda path: path.stem)

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import labkit
-from labkit.core.spec import DATASETS, INITS, LOSSES, OPTIMIZERS, RULES, SHAPES, VERSION, Menu, Number, Spec, Whole
+from labkit.core.rules import Menu, Number, Whole
+from labkit.core.spec import DATASETS, INITS, LOSSES, OPTIMIZERS, RULES, SHAPES, VERSION, Spec
 
 WHOLES = [name for name, rule in RULES.items() if isinstance(rule, Whole)]
 NUMBERS = [name for name, rule in RULES.items() if isinstance(rule, Number)]
@@ -309,10 +310,35 @@ def test_the_article_network_halves_from_its_inputs():
         ({"depth": 3, "width": 5}, (5, 5, 5)),
         ({"depth": 0, "shape": "funnel"}, ()),
         ({"depth": 6, "width": 9, "shape": "funnel"}, (9, 4, 2, 1, 1, 1)),
+        ({"depth": 3, "width": (8, 4, 2)}, (8, 4, 2)),
+        ({"depth": 2, "width": [7, 3]}, (7, 3)),
     ],
 )
 def test_hidden_widths_follow_depth_width_and_shape(changes, hidden):
     assert Spec(**changes).hidden == hidden
+
+
+def test_widths_of_single_layers_are_shared_remembered_and_written_as_code():
+    spec = Spec(depth=3, width=(8, 4, 2))
+    assert Spec.from_share(spec.share()) == spec == eval(spec.code(), {"labkit": labkit})
+    assert hash(spec) == hash(spec.but(seed=0)) and "3 hidden layers of 8-4-2 tanh" in repr(spec)
+    assert spec.but(depth=2, width=[9, 9]).hidden == (9, 9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"width": (8, 4)}, r"width=\(8, 4\) is not allowed with depth=3: it names 2 layers"),
+        ({"width": (8, 0, 2)}, r"width\[1\]=0 is not allowed: width\[1\] takes a whole number from 1"),
+        ({"width": (8, True, 2)}, r"width\[1\]=True"),
+        ({"width": ()}, r"width=\(\) is not allowed"),
+        ({"width": (8, 4, 2), "shape": "funnel"}, "with shape='funnel'"),
+        ({"width": "8,4,2"}, "or one for each hidden layer"),
+    ],
+)
+def test_widths_that_suit_no_network_are_refused(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Spec(**changes)
 
 
 def test_code_makes_the_same_spec():

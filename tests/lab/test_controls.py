@@ -6,20 +6,8 @@ import ipywidgets as widgets
 import numpy as np
 import pytest
 
-from labkit.core.spec import (
-    ACTIVATIONS,
-    CSV,
-    DATASETS,
-    INITS,
-    LOSSES,
-    OPTIMIZERS,
-    RULES,
-    SHAPES,
-    Menu,
-    Number,
-    Spec,
-    Whole,
-)
+from labkit.core.rules import Menu, Number, Whole
+from labkit.core.spec import ACTIVATIONS, CSV, DATASETS, INITS, LOSSES, OPTIMIZERS, RULES, SHAPES, Spec
 from labkit.lab import texts
 from labkit.lab.choices import Choices
 from labkit.lab.controls import GROUPS, STOPS, Controls

