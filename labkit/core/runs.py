@@ -290,8 +290,6 @@ def train(
         for group in groups:
             trainer = Trainer([specs[place] for place in group], data=data, model=model, snapshots=snapshots)
             theirs = [(step, [it[place] for place in group] if isinstance(it, list) else it) for step, it in steps]
-            for edit in (it for _, it in theirs if isinstance(it, dict)):
-                trainer.check_edit(edit)
             with nullcontext() if checkpoint is None else checkpointing(checkpoint, trainer, theirs) as offer:
                 _advance(trainer, theirs, bar, offer)
             for member, place in enumerate(group):
@@ -316,6 +314,8 @@ def bar_place() -> TextIO:
 
 def _advance(trainer: Trainer, changes: list[Change], bar: tqdm, offer: Callable[[], None] | None) -> None:
     """Train to the end, pausing to move the bar, to change the learning rate and to offer a checkpoint."""
+    for edit in (change for _, change in changes if isinstance(change, dict)):
+        trainer.check_edit(edit)  # now, and not once hours are spent
     changes = [change for change in changes if change[0] >= trainer.step]  # earlier ones are made
     bar.update(trainer.step)
     blocks = 1 if offer else max(1, trainer.total // (UPDATES * trainer.block))

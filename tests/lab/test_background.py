@@ -173,7 +173,7 @@ def test_other_networks_are_looked_at_too(changes):
 
 
 def test_a_diverged_run_is_looked_at_where_its_loss_was_last_finite():
-    spec = Spec(dataset="plane", loss="mse", depth=0, optimizer="sgd", lr=1e6, samples=100, batch_size=16, steps=300)
+    spec = Spec(dataset="plane", loss="mse", depth=0, optimizer="sgd", lr=50.0, samples=100, batch_size=16, steps=300)
     worker = trained(steps=300, spec=spec)
     assert worker.trainer.diverged[0] is not None
     assert np.isfinite(views(worker)[-1].plane.loss).any()
