@@ -13,91 +13,12 @@ import numpy as np
 from numba import float64, njit
 
 from labkit.core.kernel_math import OPTIONS, F, activate, exp, log
+from labkit.core.kernel_product import PACKED, add_product, turn
 from labkit.core.kernel_threads import meet, share
 
 MSE, CROSS_ENTROPY, HUBER = range(3)
 SGD, MOMENTUM, RMSPROP, ADAM, ADAMW = range(5)
 BETA2, ALPHA, EPSILON = 0.999, 0.99, 1e-8  # Adam's and RMSprop's memory of squared gradients
-
-
-@njit(**OPTIONS)
-def _add_product(h, w, z, first, last, n_in, n_out):
-    """z[b] += h[b] @ w for samples first to last: each z[b, j] is summed over k in order.
-
-    The inner loop runs over outputs, so it is vectorised without reordering a sum; four weights of four samples are
-    added while z[b, j] is in a register, so memory is touched a quarter as often.
-    """
-    b = first
-    while b + 4 <= last:
-        z0, z1 = z[b * n_out : (b + 1) * n_out], z[(b + 1) * n_out : (b + 2) * n_out]
-        z2, z3 = z[(b + 2) * n_out : (b + 3) * n_out], z[(b + 3) * n_out : (b + 4) * n_out]
-        h0, h1, h2, h3 = b * n_in, (b + 1) * n_in, (b + 2) * n_in, (b + 3) * n_in
-        k = 0
-        while k + 4 <= n_in:
-            w0, w1, w2, w3 = k * n_out, (k + 1) * n_out, (k + 2) * n_out, (k + 3) * n_out
-            a0, a1, a2, a3 = h[h0 + k], h[h0 + k + 1], h[h0 + k + 2], h[h0 + k + 3]
-            b0, b1, b2, b3 = h[h1 + k], h[h1 + k + 1], h[h1 + k + 2], h[h1 + k + 3]
-            c0, c1, c2, c3 = h[h2 + k], h[h2 + k + 1], h[h2 + k + 2], h[h2 + k + 3]
-            d0, d1, d2, d3 = h[h3 + k], h[h3 + k + 1], h[h3 + k + 2], h[h3 + k + 3]
-            for j in range(n_out):
-                q0, q1, q2, q3 = w[w0 + j], w[w1 + j], w[w2 + j], w[w3 + j]
-                z0[j] = (((z0[j] + a0 * q0) + a1 * q1) + a2 * q2) + a3 * q3
-                z1[j] = (((z1[j] + b0 * q0) + b1 * q1) + b2 * q2) + b3 * q3
-                z2[j] = (((z2[j] + c0 * q0) + c1 * q1) + c2 * q2) + c3 * q3
-                z3[j] = (((z3[j] + d0 * q0) + d1 * q1) + d2 * q2) + d3 * q3
-            k += 4
-        while k < n_in:
-            a, bb, c, d = h[h0 + k], h[h1 + k], h[h2 + k], h[h3 + k]
-            for j in range(n_out):
-                q = w[k * n_out + j]
-                z0[j] += a * q
-                z1[j] += bb * q
-                z2[j] += c * q
-                z3[j] += d * q
-            k += 1
-        b += 4
-    while b < last:
-        z0 = z[b * n_out : (b + 1) * n_out]
-        for k in range(n_in):
-            a = h[b * n_in + k]
-            for j in range(n_out):
-                z0[j] += a * w[k * n_out + j]
-        b += 1
-
-
-@njit(**OPTIONS)
-def _set_outer(h, d, g, batch, first, last, n_in, n_out):
-    """g[k] = Σ_b h[b, k] d[b] for inputs first to last: two of them and four samples at a time, samples in order."""
-    k = first
-    while k < last:
-        two = k + 2 <= last
-        g0 = g[k * n_out : (k + 1) * n_out]
-        g1 = g[(k + 1) * n_out : (k + 2) * n_out] if two else g0
-        for j in range(n_out):
-            g0[j] = F(0)
-            g1[j] = F(0)
-        b = 0
-        while two and b + 4 <= batch:
-            at = b * n_in + k
-            a0, a1, a2, a3 = h[at], h[at + n_in], h[at + 2 * n_in], h[at + 3 * n_in]
-            at += 1
-            c0, c1, c2, c3 = h[at], h[at + n_in], h[at + 2 * n_in], h[at + 3 * n_in]
-            d0, d1, d2, d3 = b * n_out, (b + 1) * n_out, (b + 2) * n_out, (b + 3) * n_out
-            for j in range(n_out):
-                q0, q1, q2, q3 = d[d0 + j], d[d1 + j], d[d2 + j], d[d3 + j]
-                g0[j] = (((g0[j] + a0 * q0) + a1 * q1) + a2 * q2) + a3 * q3
-                g1[j] = (((g1[j] + c0 * q0) + c1 * q1) + c2 * q2) + c3 * q3
-            b += 4
-        while b < batch:
-            a = h[b * n_in + k]
-            for j in range(n_out):
-                g0[j] += a * d[b * n_out + j]
-            if two:
-                c = h[b * n_in + k + 1]
-                for j in range(n_out):
-                    g1[j] += c * d[b * n_out + j]
-            b += 1
-        k += 2
 
 
 @njit(**OPTIONS)
@@ -113,7 +34,7 @@ def _add_shortcut(h, z, first, last, n_in, n_out):
 
 
 @njit(**OPTIONS)
-def _forward(theta, sizes, starts, places, h, slopes, first, last, activation, residual):
+def _forward(theta, sizes, starts, places, h, slopes, strip, first, last, activation, residual):
     """Run samples first to last through the layers; layer l's outputs lie in h from places[l] on, row by row."""
     for layer in range(len(sizes) - 1):
         n_in, n_out = sizes[layer], sizes[layer + 1]
@@ -122,7 +43,7 @@ def _forward(theta, sizes, starts, places, h, slopes, first, last, activation, r
         for b in range(first, last):
             for j in range(n_out):
                 z[b * n_out + j] = theta[bias + j]
-        _add_product(below, theta[starts[layer] : bias], z, first, last, n_in, n_out)
+        add_product(below, n_in, 1, theta[starts[layer] : bias], z, first, last, n_in, n_out, strip)
         if layer < len(sizes) - 2:
             slope = slopes[places[layer + 1] : places[layer + 2]]
             activate(activation, z[first * n_out : last * n_out], slope[first * n_out : last * n_out])
@@ -170,19 +91,16 @@ def _compare(loss, huber_delta, z, labels, targets, rows, delta, each, first, la
 
 
 @njit(**OPTIONS)
-def _backward(theta, sizes, starts, places, slopes, deltas, shortcuts, turned, first, last, residual):
+def _backward(turned, sizes, starts, places, slopes, deltas, shortcuts, strip, first, last, residual):
     """From the last layer's deltas to the first hidden layer's, for samples first to last."""
     carried = False  # whether shortcuts hold what reaches this layer's output past its weights
     for layer in range(len(sizes) - 2, 0, -1):
-        n_in, n_out, start = sizes[layer], sizes[layer + 1], starts[layer]
-        for k in range(n_in):
-            for j in range(n_out):
-                turned[j * n_in + k] = theta[start + k * n_out + j]
+        n_in, n_out = sizes[layer], sizes[layer + 1]
         delta, below = deltas[places[layer + 1] : places[layer + 2]], deltas[places[layer] : places[layer + 1]]
         past, slope = shortcuts[places[layer] : places[layer + 1]], slopes[places[layer] : places[layer + 1]]
         for i in range(first * n_in, last * n_in):
             below[i] = F(0)
-        _add_product(delta, turned, below, first, last, n_out, n_in)
+        add_product(delta, n_out, 1, turned[starts[layer] :], below, first, last, n_out, n_in, strip)
         if carried:
             for i in range(first * n_in, last * n_in):
                 below[i] += past[i]
@@ -252,11 +170,37 @@ def _offsets(sizes, batch):
 
 
 @njit(**OPTIONS)
-def _set_layer(h, delta, gradient, start, fan_in, fan_out, batch, worker, team):
+def _step_size(optimizer, rate, power1, power2):
+    """The step size and what is added to the root, corrected for Adam's start: powers are β₁ᵗ and β₂ᵗ."""
+    if optimizer < ADAM:
+        return F(rate), F(EPSILON)
+    correction = math.sqrt(1.0 - power2)
+    return F(rate * correction / (1.0 - power1)), F(EPSILON * correction)
+
+
+@njit(**OPTIONS)
+def _turn_weights(theta, sizes, starts, turned, worker, team):
+    """Write a worker's share of the weights, all but the first layer's, with inputs and outputs exchanged."""
+    for layer in range(1, len(sizes) - 1):
+        n_in, n_out, start = sizes[layer], sizes[layer + 1], starts[layer]
+        low, high = share(n_out, 4, worker, team)
+        turn(theta[start : start + n_in * n_out], n_in, n_out, low, high, turned[start + low * n_in :])
+
+
+@njit(**OPTIONS)
+def _set_layer(h, delta, gradient, start, ends, batch, turned, strip, worker, team):
     """Write a worker's part of one layer's gradient; return from where to where in theta that is."""
-    low, high = share(fan_in, 2, worker, team)
+    fan_in, fan_out = ends
+    low, high = share(fan_in, 4, worker, team)
     bias = start + fan_in * fan_out
-    _set_outer(h, delta, gradient[start:bias], batch, low, high, fan_in, fan_out)
+    part = gradient[start + low * fan_out : start + high * fan_out]
+    for i in range(len(part)):
+        part[i] = F(0)
+    if batch * fan_in > PACKED:
+        turn(h, batch, fan_in, low, high, turned)
+        add_product(turned, batch, 1, delta, part, 0, high - low, batch, fan_out, strip)
+    else:
+        add_product(h[low:], 1, fan_in, delta, part, 0, high - low, batch, fan_out, strip)
     if worker < team - 1:
         return start + low * fan_out, start + high * fan_out
     for j in range(fan_out):  # the last worker has the last weights, so that the biases follow them
@@ -278,7 +222,7 @@ def _take_rows(x, rows, h, first, last):
 @njit(**OPTIONS)
 def advance(
     theta, previous, mean, square, powers, rate, sizes, choices, constants, x, labels, targets, batches, losses,
-    h, slopes, deltas, shortcuts, turned, gradient, each, counter, worker, team,
+    h, slopes, deltas, shortcuts, turned, columns, strips, gradient, each, counter, worker, team,
 ):  # fmt: skip
     """Train one member by as many steps as `losses` has room for; one worker of a team on it, or a team of one.
 
@@ -287,8 +231,8 @@ def advance(
     the units of each layer; choices the codes of activation, loss and optimizer, and whether layers are residual;
     constants momentum, l1, l2 and huber_delta. x (N, inputs) are the inputs, labels (N,) class numbers or targets
     (N · out,); batches (steps, batch) the samples of each step, (1, batch) the same in all. losses (steps,) is written.
-    The rest is room: h, slopes, deltas, shortcuts (batch · Σ sizes,), turned (team, widest layer), gradient (P,), each
-    (batch,), and a counter of meetings at 0.
+    The rest is room: h, slopes, deltas, shortcuts (batch · Σ sizes,), turned and gradient (P,), columns (team, batch ·
+    widest), strips (team, 16 · longest sum), each (batch,), and a counter of meetings at 0.
     """
     layers, batch, activation, loss, optimizer = len(sizes) - 1, batches.shape[1], choices[0], choices[1], choices[2]
     beta, l1, l2, residual = F(constants[0]), F(constants[1]), F(constants[2]), choices[3] > 0
@@ -296,29 +240,29 @@ def advance(
     out, z, delta = sizes[layers], h[places[layers] :], deltas[places[layers] :]
     count = batch if loss == CROSS_ENTROPY else batch * out
     scale, left = F((2.0 if loss == MSE else 1.0) / count), F(1.0 - rate * constants[2])
-    first, last = share(batch, 4, worker, team)
+    (first, last), column, strip = share(batch, 4, worker, team), columns[worker], strips[worker]
     waits, whole, power1, power2 = 0, batches.shape[0] == 1, powers[0], powers[1]
     for step in range(len(losses)):
         rows = batches[0 if whole else step]
         if step == 0 or not whole:
             _take_rows(x, rows, h, first, last)
-        _forward(theta, sizes, starts, places, h, slopes, first, last, activation, residual)
+        _turn_weights(theta, sizes, starts, turned, worker, team)
+        _forward(theta, sizes, starts, places, h, slopes, strip, first, last, activation, residual)
         _compare(loss, F(constants[3]), z, labels, targets, rows, delta, each, first, last, out, scale)
-        _backward(theta, sizes, starts, places, slopes, deltas, shortcuts, turned[worker], first, last, residual)
+        waits = meet(counter, waits, team)
+        _backward(turned, sizes, starts, places, slopes, deltas, shortcuts, strip, first, last, residual)
         waits = meet(counter, waits, team)
         if worker == 0:
             losses[step] = F(_sum(each, batch) / count)
         if worker == 0 and step == len(losses) - 1:
             previous[:] = theta
         power1, power2 = power1 * constants[0], power2 * BETA2
-        size, epsilon = F(rate), F(EPSILON)
-        if optimizer >= ADAM:
-            correction = math.sqrt(1.0 - power2)
-            size, epsilon = F(rate * correction / (1.0 - power1)), F(EPSILON * correction)
+        size, epsilon = _step_size(optimizer, rate, power1, power2)
         waits = meet(counter, waits, team) if step == len(losses) - 1 else waits
         for k in range(layers):
             below, above = h[places[k] : places[k + 1]], deltas[places[k + 1] : places[k + 2]]
-            low, high = _set_layer(below, above, gradient, starts[k], sizes[k], sizes[k + 1], batch, worker, team)
+            ends = sizes[k], sizes[k + 1]
+            low, high = _set_layer(below, above, gradient, starts[k], ends, batch, column, strip, worker, team)
             if team > 1:
                 _update(theta, gradient, mean, square, low, high, optimizer, beta, l1, l2, size, epsilon, left)
         if team == 1:  # in one go, which is quicker
@@ -334,11 +278,12 @@ def predict(theta, sizes, choices, x, answers):
     layers, tile = len(sizes) - 1, 32
     starts, places = _offsets(sizes, tile)
     h, slopes = np.empty(places[layers + 1], np.float32), np.empty(places[layers + 1], np.float32)
+    strip = np.empty(16 * max(sizes), np.float32)
     out = sizes[layers]
     for begin in range(0, len(x), tile):
         count = min(tile, len(x) - begin)
         _take_rows(x, np.arange(begin, begin + count), h, 0, count)
-        _forward(theta, sizes, starts, places, h, slopes, 0, count, choices[0], choices[3] > 0)
+        _forward(theta, sizes, starts, places, h, slopes, strip, 0, count, choices[0], choices[3] > 0)
         for b in range(count):
             for j in range(out):
                 answers[begin + b, j] = h[places[layers] + b * out + j]

@@ -13,7 +13,7 @@ import numba
 from numba import float32, float64, int32, int64
 from numba.core.caching import NullCache
 
-from labkit.core import kernel, kernel_math, kernel_threads
+from labkit.core import kernel, kernel_math, kernel_product, kernel_threads
 
 FOLDER_VARIABLE = "LABKIT_CACHE"  # names another folder
 PATIENCE = 2.0  # seconds after which a person is told what is waited for
@@ -21,13 +21,15 @@ ROW, ROWS, NUMBERS = float32[::1], float32[:, ::1], int64[::1]
 SIGNATURES = {
     kernel.advance: (
         ROW, ROW, ROW, ROW, float64[::1], float64, NUMBERS, NUMBERS, float64[::1], ROWS, NUMBERS, ROW, int32[:, ::1],
-        ROW, ROW, ROW, ROW, ROW, ROWS, ROW, float64[::1], NUMBERS, int64, int64,
+        ROW, ROW, ROW, ROW, ROW, ROW, ROWS, ROWS, ROW, float64[::1], NUMBERS, int64, int64,
     ),
     kernel.predict: (ROW, NUMBERS, NUMBERS, ROWS, ROWS),
     kernel.judge: (NUMBERS, float64[::1], int64, ROWS, NUMBERS, ROW),
 }  # fmt: skip
 SOURCE = hashlib.sha1(  # numba looks at the file of a function alone, not at those that it calls
-    b"".join(Path(str(module.__file__)).read_bytes() for module in (kernel, kernel_math, kernel_threads))
+    b"".join(
+        Path(str(module.__file__)).read_bytes() for module in (kernel, kernel_math, kernel_product, kernel_threads)
+    )
 ).hexdigest()[:10]
 _LOCK = threading.Lock()
 

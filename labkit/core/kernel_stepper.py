@@ -17,9 +17,9 @@ CODES = {  # option → its code in the kernel, or None where it has none
     name: _NUMBERED.get(name.upper()) for menu in (ACTIVATIONS, LOSSES, OPTIMIZERS) for name in menu
 }
 KNOWN = {"huber_delta", "momentum"}  # options of losses and optimizers
-CHUNK_WORK = 3e8  # floating-point operations in one call of the kernel, so that Ctrl-C waits a tenth of a second or so
+CHUNK_WORK = 4e9  # floating-point operations in one call of the kernel, so that Ctrl-C waits a tenth of a second or so
 CHUNK_ORDERS = 2**20  # sample numbers laid out at once
-TEAM_WORK = 1e6  # floating-point operations in a step of one network, for each thread that works on it
+TEAM_WORK = 3e7  # floating-point operations in a step of one network, for each thread that works on it
 POOL_WORK = 1e6  # and in a chunk of several networks
 MEAN, SQUARE = {"momentum", "adam", "adamw"}, {"rmsprop", "adam", "adamw"}  # who keeps what of the gradients
 
@@ -65,6 +65,7 @@ class KernelStepper:
         self.size, self._whole = spec.batch_size or len(split.x_train), spec.batch_size == 0
         self.samplers = {seed: BatchSampler(seed, len(split.x_train)) for seed in dict.fromkeys(self._seeds)}
         self._work = work / members
+        self._rooms: list[tuple[np.ndarray, ...]] = []  # of threads that are done, for the next ones
         self.block = max(1, min(int(CHUNK_WORK // max(work, 1)), CHUNK_ORDERS // self.size))
 
     def _make_state(self, spec: Spec, initial: np.ndarray) -> None:
@@ -114,16 +115,21 @@ class KernelStepper:
     def _advance(self, member: int, orders: np.ndarray, losses: np.ndarray) -> None:
         """Train one member, by as many threads as its steps are worth."""
         many = team.size(self._work / TEAM_WORK) if len(self._theta) == 1 else 1
-        room = self.size * int(self._sizes.sum())
-        widest = int((self._sizes[:-1] * self._sizes[1:]).max())
+        room = self._rooms.pop() if self._rooms else self._make_room(many)
         arguments = (
             *(part[member] for part in self._parts()), float(self.lr[member]),
             self._sizes, self._choices, self._constants, *self._parts_of_data["train"][self._places[member]],
-            orders, losses,
-            *(np.empty(room, np.float32) for _ in range(4)), np.empty((many, widest), np.float32),
-            np.empty(self._theta.shape[1], np.float32), np.empty(self.size), np.zeros(1, np.int64),
+            orders, losses, *room, np.zeros(1, np.int64),
         )  # fmt: skip
         team.together(lambda worker: kernel.advance(*arguments, worker, many), many)
+        self._rooms.append(room)
+
+    def _make_room(self, many: int) -> tuple[np.ndarray, ...]:
+        """What the kernel writes into on its way, for a team of threads."""
+        batch, sizes = self.size, self._sizes
+        outputs, widest, parameters = batch * int(sizes.sum()), int(sizes.max()), self._theta.shape[1]
+        shapes = *[outputs] * 4, parameters, (many, batch * widest), (many, 16 * max(batch, widest)), parameters
+        return *(np.empty(shape, np.float32) for shape in shapes), np.empty(batch)
 
     def _parts(self) -> tuple[np.ndarray, ...]:
         """Every array that a step changes, a row for each member."""

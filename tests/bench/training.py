@@ -20,7 +20,7 @@ from labkit.core.spec import Spec
 from labkit.core.trainer import Trainer
 
 REPETITIONS, QUICK = 7, 3
-TINY = Spec(dataset="circle", loss="mse", activation="tanh", batch_size=10, steps=2000, device="cpu")
+TINY = Spec(dataset="circle", loss="mse", activation="tanh", batch_size=10, steps=10_000, device="cpu")
 DIGITS = Spec(
     dataset="digits", depth=2, width=256, activation="relu", batch_size=256, steps=600, lr=0.001, device="cpu"
 )
@@ -30,6 +30,14 @@ NETWORKS = {
     "2-(8×6)-1": TINY.but(width=8, depth=6),
     "2-32-32-1": TINY.but(width=32, depth=2),
 }
+TARGETS = {"2-4-2-1": 60, "2-8-8-8-1": 60, "2-(8×6)-1": 60, "2-32-32-1": 35}
+DEFAULT = Spec(device="cpu")
+WIDE = {  # name → spec, and the target
+    "digits 64-64-64-10, batch 64": (DIGITS.but(width=64, batch_size=64, steps=3000), 1.5),
+    "digits 64-256-256-10, batch 256": (DIGITS, 1.4),
+    "the article's network, batch 128": (Spec.article().but(batch_size=128, device="cpu"), 1.1),
+}
+PLAIN_STEPS = 2000  # at most, for the plain loop, whose rate does not depend on them
 SWEEP = [TINY.but(width=8, depth=2, lr=0.001 * 1.2**k, seed=seed) for k in range(16) for seed in range(4)]
 FORECAST = DIGITS.but(steps=200)
 FORECAST_CUDA = Spec(
@@ -194,20 +202,23 @@ def train_row(name: str, specs: Spec | list[Spec], target: float, repetitions: i
     one = specs if isinstance(specs, Spec) else specs[0]
     split = load_data(one)
     threads = best_threads(one, split)
-    return compare(name, lambda: train_rate(specs), lambda: plain_rate(one, split, threads), target, repetitions)
+    short = one.but(steps=min(one.steps, PLAIN_STEPS))
+    return compare(name, lambda: train_rate(specs), lambda: plain_rate(short, split, threads), target, repetitions)
 
 
 def tiny_rows(repetitions: int) -> Iterator[Row]:
     """Measure the networks of the playground on the CPU, and a sweep."""
     for name, spec in NETWORKS.items():
-        yield train_row(f"train {name}, steps/s", spec, 4, repetitions)
-    yield train_row(f"train a list of {len(SWEEP)}, member steps/s", SWEEP, 30, repetitions)
+        yield train_row(f"train {name}, steps/s", spec, TARGETS[name], repetitions)
+    yield train_row(f"train a list of {len(SWEEP)}, member steps/s", SWEEP, 250, repetitions)
+    yield train_row("train the default spec, steps/s", DEFAULT, 25, repetitions)
 
 
-def digits_rows(repetitions: int) -> Iterator[Row]:
-    """Measure a network whose time goes into matrix products."""
+def wide_rows(repetitions: int) -> Iterator[Row]:
+    """Measure networks whose time goes into matrix products."""
     try:
-        yield train_row("train digits 64-256-256-10, steps/s", DIGITS, 0.95, repetitions)
+        for name, (spec, target) in WIDE.items():
+            yield train_row(f"train {name}, steps/s", spec, target, repetitions)
     except ImportError as error:
         yield Row(f"train digits: left out, {error.name} is missing")
 
@@ -260,7 +271,7 @@ def _forecast_row(device: str, spec: Spec, widths: Iterable[int], fourth: int, t
     return Row(what, median(off), target=target, at_most=True)
 
 
-GROUPS: tuple[Callable[[int], Iterable[Row]], ...] = (tiny_rows, digits_rows, cuda_rows, forecast_rows)
+GROUPS: tuple[Callable[[int], Iterable[Row]], ...] = (tiny_rows, wide_rows, cuda_rows, forecast_rows)
 
 
 def machine() -> str:
