@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import float64, njit
 
-from labkit.core.kernel_math import OPTIONS, F, activate, exp, log
+from labkit.core.kernel_math import INLINED, OPTIONS, F, activate, exp, log
 from labkit.core.kernel_product import PACKED, add_product, turn
 from labkit.core.kernel_threads import meet, share
 
@@ -21,7 +21,7 @@ SGD, MOMENTUM, RMSPROP, ADAM, ADAMW = range(5)
 BETA2, ALPHA, EPSILON = 0.999, 0.99, 1e-8  # Adam's and RMSprop's memory of squared gradients
 
 
-@njit(**OPTIONS)
+@njit(**INLINED)
 def _add_shortcut(h, z, first, last, n_in, n_out):
     """Z += what a residual layer adds: its input, or the averages of neighbours where the width halves."""
     for b in range(first, last):
@@ -33,7 +33,7 @@ def _add_shortcut(h, z, first, last, n_in, n_out):
                 z[b * n_out + j] += F(0.5) * (h[b * n_in + 2 * j] + h[b * n_in + 2 * j + 1])
 
 
-@njit(**OPTIONS)
+@njit(**INLINED)
 def _forward(theta, sizes, starts, places, h, slopes, strip, first, last, activation, residual):
     """Run samples first to last through the layers; layer l's outputs lie in h from places[l] on, row by row."""
     for layer in range(len(sizes) - 1):
@@ -51,7 +51,7 @@ def _forward(theta, sizes, starts, places, h, slopes, strip, first, last, activa
                 _add_shortcut(below, z, first, last, n_in, n_out)
 
 
-@njit(**OPTIONS)
+@njit(**INLINED)
 def _compare(loss, huber_delta, z, labels, targets, rows, delta, each, first, last, out, scale):
     """Write each sample's loss (a sum over outputs) and `scale` times its derivative by the prediction."""
     if loss == CROSS_ENTROPY:
@@ -90,7 +90,7 @@ def _compare(loss, huber_delta, z, labels, targets, rows, delta, each, first, la
         each[b] = total
 
 
-@njit(**OPTIONS)
+@njit(**INLINED)
 def _backward(turned, sizes, starts, places, slopes, deltas, shortcuts, strip, first, last, residual):
     """From the last layer's deltas to the first hidden layer's, for samples first to last."""
     carried = False  # whether shortcuts hold what reaches this layer's output past its weights
@@ -118,38 +118,39 @@ def _backward(turned, sizes, starts, places, slopes, deltas, shortcuts, strip, f
             below[i] = below[i] * slope[i]
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS)  # by itself it is vectorised
 def _update(theta, gradient, mean, square, first, last, optimizer, beta, l1, l2, size, epsilon, left):
     """Move the numbers first to last of theta against the gradient (the rules are those of `core.optimizers`)."""
+    theta, gradient, mean, square = theta[first:last], gradient[first:last], mean[first:last], square[first:last]
     if l1 > F(0):
-        for i in range(first, last):
+        for i in range(len(theta)):
             sign = F(1) if theta[i] > F(0) else (F(-1) if theta[i] < F(0) else F(0))
             gradient[i] += l1 * sign
     if l2 > F(0):
-        for i in range(first, last):
+        for i in range(len(theta)):
             if optimizer == ADAMW:
                 theta[i] = theta[i] * left
             else:
                 gradient[i] += l2 * theta[i]
     if optimizer == SGD:
-        for i in range(first, last):
+        for i in range(len(theta)):
             theta[i] -= size * gradient[i]
     elif optimizer == MOMENTUM:
-        for i in range(first, last):
+        for i in range(len(theta)):
             mean[i] = beta * mean[i] + gradient[i]
             theta[i] -= size * mean[i]
     elif optimizer == RMSPROP:
-        for i in range(first, last):
+        for i in range(len(theta)):
             square[i] = F(ALPHA) * square[i] + F(1 - ALPHA) * (gradient[i] * gradient[i])
             theta[i] -= size * (gradient[i] / (np.sqrt(square[i]) + epsilon))
     else:
-        for i in range(first, last):
+        for i in range(len(theta)):
             mean[i] = beta * mean[i] + (F(1) - beta) * gradient[i]
             square[i] = F(BETA2) * square[i] + F(1 - BETA2) * (gradient[i] * gradient[i])
             theta[i] -= size * (mean[i] / (np.sqrt(square[i]) + epsilon))
 
 
-@njit(**OPTIONS)
+@njit(**INLINED)
 def _sum(each, count):
     total = 0.0
     for b in range(count):
@@ -157,7 +158,7 @@ def _sum(each, count):
     return total
 
 
-@njit(**OPTIONS)
+@njit(**INLINED)
 def _offsets(sizes, batch):
     """Where each layer's parameters begin in theta, and where its outputs begin in the room for a batch."""
     layers = len(sizes) - 1
@@ -169,7 +170,7 @@ def _offsets(sizes, batch):
     return starts, places
 
 
-@njit(**OPTIONS)
+@njit(**INLINED)
 def _step_size(optimizer, rate, power1, power2):
     """The step size and what is added to the root, corrected for Adam's start: powers are β₁ᵗ and β₂ᵗ."""
     if optimizer < ADAM:
@@ -178,7 +179,7 @@ def _step_size(optimizer, rate, power1, power2):
     return F(rate * correction / (1.0 - power1)), F(EPSILON * correction)
 
 
-@njit(**OPTIONS)
+@njit(**INLINED)
 def _turn_weights(theta, sizes, starts, turned, worker, team):
     """Write a worker's share of the weights, all but the first layer's, with inputs and outputs exchanged."""
     for layer in range(1, len(sizes) - 1):
@@ -187,7 +188,7 @@ def _turn_weights(theta, sizes, starts, turned, worker, team):
         turn(theta[start : start + n_in * n_out], n_in, n_out, low, high, turned[start + low * n_in :])
 
 
-@njit(**OPTIONS)
+@njit(**INLINED)
 def _set_layer(h, delta, gradient, start, ends, batch, turned, strip, worker, team):
     """Write a worker's part of one layer's gradient; return from where to where in theta that is."""
     fan_in, fan_out = ends
@@ -211,7 +212,7 @@ def _set_layer(h, delta, gradient, start, ends, batch, turned, strip, worker, te
     return start + low * fan_out, bias + fan_out
 
 
-@njit(**OPTIONS)
+@njit(**INLINED)
 def _take_rows(x, rows, h, first, last):
     """Lay a batch's inputs out, for samples first to last."""
     for b in range(first, last):
@@ -219,8 +220,8 @@ def _take_rows(x, rows, h, first, last):
             h[b * x.shape[1] + k] = x[rows[b], k]
 
 
-@njit(**OPTIONS)
-def advance(
+@njit(**INLINED)
+def _advance_member(
     theta, previous, mean, square, powers, rate, sizes, choices, constants, x, labels, targets, batches, losses,
     h, slopes, deltas, shortcuts, turned, columns, strips, gradient, each, counter, worker, team,
 ):  # fmt: skip
@@ -273,6 +274,35 @@ def advance(
 
 
 @njit(**OPTIONS)
+def advance(
+    members, theta, previous, mean, square, powers, rates, sizes, choices, constants, places, x, labels, targets,
+    orders, batches, losses, h, slopes, deltas, shortcuts, turned, columns, strips, gradient, each, counter, worker,
+    team,
+):  # fmt: skip
+    """Train members one after another, by one thread or, a single one, by a team of them.
+
+    Arrays are those of `_advance_member` with a row for each member; member m reads data places[m] and batches
+    orders[m], which several members may share.
+    """
+    for m in members:
+        _advance_member(
+            theta[m], previous[m], mean[m], square[m], powers[m], rates[m], sizes, choices, constants,
+            x[places[m]], labels[places[m]], targets[places[m]], batches[orders[m]], losses[m],
+            h, slopes, deltas, shortcuts, turned, columns, strips, gradient, each, counter, worker, team,
+        )  # fmt: skip
+
+
+@njit(**OPTIONS)
+def judge_members(members, theta, sizes, choices, constants, classes, places, x, labels, targets, found):
+    """Write the loss and the score of several members on their data."""  # found (members, 2)
+    answers = np.empty((x.shape[1], sizes[len(sizes) - 1]), np.float32)
+    for m in members:
+        place = places[m]
+        predict(theta[m], sizes, choices, x[place], answers)
+        found[m, 0], found[m, 1] = judge(choices, constants, classes, answers, labels[place], targets[place])
+
+
+@njit(**OPTIONS)
 def predict(theta, sizes, choices, x, answers):
     """Write one member's predictions, a few samples at a time."""  # (P,), …, (N, inputs) → (N, out)
     layers, tile = len(sizes) - 1, 32
@@ -313,7 +343,7 @@ def judge(choices, constants, classes, answers, labels, targets):
     return loss, right / samples
 
 
-@njit(**OPTIONS)
+@njit(**INLINED)
 def _explained(answers, targets):
     """R²: the share of the targets' variance that is explained; nan where they do not vary."""
     mean, missed, spread = 0.0, 0.0, 0.0

@@ -19,19 +19,24 @@ FOLDER_VARIABLE = "LABKIT_CACHE"  # names another folder
 PATIENCE = 2.0  # seconds after which a person is told what is waited for
 ROW, ROWS, NUMBERS = float32[::1], float32[:, ::1], int64[::1]
 SIGNATURES = {
-    kernel.advance: (
-        ROW, ROW, ROW, ROW, float64[::1], float64, NUMBERS, NUMBERS, float64[::1], ROWS, NUMBERS, ROW, int32[:, ::1],
-        ROW, ROW, ROW, ROW, ROW, ROW, ROWS, ROWS, ROW, float64[::1], NUMBERS, int64, int64,
-    ),
     kernel.predict: (ROW, NUMBERS, NUMBERS, ROWS, ROWS),
     kernel.judge: (NUMBERS, float64[::1], int64, ROWS, NUMBERS, ROW),
+    kernel.advance: (
+        NUMBERS, ROWS, ROWS, ROWS, ROWS, float64[:, ::1], float64[::1], NUMBERS, NUMBERS, float64[::1],
+        NUMBERS, float32[:, :, ::1], int64[:, ::1], ROWS, NUMBERS, int32[:, :, ::1], ROWS,
+        ROW, ROW, ROW, ROW, ROW, ROWS, ROWS, ROW, float64[::1], NUMBERS, int64, int64,
+    ),
+    kernel.judge_members: (
+        NUMBERS, ROWS, NUMBERS, NUMBERS, float64[::1], int64, NUMBERS, float32[:, :, ::1], int64[:, ::1], ROWS,
+        float64[:, ::1],
+    ),
 }  # fmt: skip
 SOURCE = hashlib.sha1(  # numba looks at the file of a function alone, not at those that it calls
     b"".join(
         Path(str(module.__file__)).read_bytes() for module in (kernel, kernel_math, kernel_product, kernel_threads)
     )
 ).hexdigest()[:10]
-_LOCK = threading.Lock()
+_LOCK, _LOADED = threading.Lock(), threading.Event()
 
 
 def folder() -> Path:
@@ -49,10 +54,10 @@ def _home() -> Path:
 
 def load() -> None:
     """Make the kernel ready: from the folder, or by compiling it (some 20 seconds), which is said in one line."""
-    if _ready():
+    if _LOADED.is_set():
         return
     with _LOCK:
-        if _ready():
+        if _LOADED.is_set():
             return
         words = "labkit makes its training loop ready for this processor; the first time, that takes some 20 seconds."
         teller = threading.Timer(PATIENCE, print, (words,), {"file": sys.stderr})
@@ -60,6 +65,7 @@ def load() -> None:
         teller.start()
         try:
             _compile(_trouble(folder()))
+            _LOADED.set()
         finally:
             teller.cancel()
 
@@ -69,10 +75,6 @@ def seconds_to_load() -> float:
     began = time.perf_counter()
     load()
     return time.perf_counter() - began
-
-
-def _ready() -> bool:
-    return all(function.signatures for function in SIGNATURES)
 
 
 def _trouble(place: Path) -> str:

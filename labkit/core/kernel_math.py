@@ -11,6 +11,7 @@ from numba.extending import intrinsic
 
 F = np.float32
 OPTIONS = {"nogil": True, "error_model": "numpy"}  # no fast-math: nothing is reordered or fused
+INLINED = OPTIONS | {"inline": "always"}  # numba optimises a function anew in each that calls it: minutes in all
 RELU, TANH, SIGMOID, GELU, LINEAR = range(5)
 
 

@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import int64, njit, types
 from numba.extending import intrinsic
 
-from labkit.core.kernel_math import OPTIONS
+from labkit.core.kernel_math import INLINED, OPTIONS
 
 ROWS, LANES = 4, 16  # of the largest tile: eight accumulators of a processor with AVX2, four with AVX-512
 PACKED = 8192  # numbers in a matrix from which its columns are laid out side by side before they are read
@@ -73,7 +73,7 @@ _4x16, _4x8, _4x4, _4x2, _4x1 = (_tile(ROWS, lanes) for lanes in (16, 8, 4, 2, 1
 _1x16, _1x8, _1x4, _1x2, _1x1 = (_tile(1, lanes) for lanes in (16, 8, 4, 2, 1))
 
 
-@njit(**OPTIONS)
+@njit(**INLINED)
 def _add_columns(a, a_row, a_sum, w, w_at, w_row, z, z_at, z_row, first, last, n_sum, lanes):
     """Add to a strip of `lanes` columns of z, for rows first to last."""
     r = first
@@ -113,14 +113,42 @@ def add_product(a, a_row, a_sum, w, z, first, last, n_sum, n_out, strip):
     while j < n_out:
         left = n_out - j
         lanes = 16 if left >= 16 else 8 if left >= 8 else 4 if left >= 4 else 2 if left >= 2 else 1
+        source, at, row = w, j, n_out
         if lanes == 16 and n_sum * n_out > PACKED and last - first > 8:
+            source, at, row = strip, 0, 16
             for s in range(n_sum):
                 for i in range(16):
                     strip[s * 16 + i] = w[s * n_out + j + i]
-            _add_columns(a, a_row, a_sum, strip, 0, 16, z, j, n_out, first, last, n_sum, lanes)
-        else:
-            _add_columns(a, a_row, a_sum, w, j, n_out, z, j, n_out, first, last, n_sum, lanes)
+        _add_columns(a, a_row, a_sum, source, at, row, z, j, n_out, first, last, n_sum, lanes)
         j += lanes
+
+
+@intrinsic
+def _turn_4x4(typing, w, w_at, w_row, turned, t_at, t_row):
+    """Write a block of 4 × 4 numbers of w as columns."""
+    kind, whole = ir.VectorType(ir.FloatType(), 4), ir.VectorType(ir.IntType(32), 4)
+
+    def code(context, builder, signature, args):
+        arrays = [context.make_array(ARRAY)(context, builder, args[k]).data for k in (0, 3)]
+
+        def vector(array, at, row, k):
+            place = builder.add(at, builder.mul(row, ir.Constant(ir.IntType(64), k)))
+            return builder.bitcast(builder.gep(array, [place]), kind.as_pointer())
+
+        def mixed(one, other, *lanes):
+            return builder.shuffle_vector(one, other, ir.Constant(whole, lanes))
+
+        a, b, c, d = (builder.load(vector(arrays[0], args[1], args[2], k), align=4) for k in range(4))
+        low, high = (
+            (mixed(a, b, 0, 4, 1, 5), mixed(c, d, 0, 4, 1, 5)),
+            (mixed(a, b, 2, 6, 3, 7), mixed(c, d, 2, 6, 3, 7)),
+        )
+        columns = [mixed(*pair, *lanes) for pair in (low, high) for lanes in ((0, 1, 4, 5), (2, 3, 6, 7))]
+        for k, column in enumerate(columns):
+            builder.store(column, vector(arrays[1], args[4], args[5], k), align=4)
+        return context.get_dummy_value()
+
+    return types.void(ARRAY, int64, int64, ARRAY, int64, int64), code
 
 
 @njit(**OPTIONS)
@@ -128,6 +156,16 @@ def turn(w, rows, columns, first, last, turned):
     """Write columns first to last of w as rows of `turned`, block by block, so that both stay in the cache."""
     for block in range(first, last, 16):
         end = min(block + 16, last)
-        for r in range(rows):
+        r = 0
+        while r + 4 <= rows:
+            c = block
+            while c + 4 <= end:
+                _turn_4x4(w, r * columns + c, columns, turned, (c - first) * rows + r, rows)
+                c += 4
+            for rest in range(c, end):
+                for k in range(4):
+                    turned[(rest - first) * rows + r + k] = w[(r + k) * columns + rest]
+            r += 4
+        for rest in range(r, rows):
             for c in range(block, end):
-                turned[(c - first) * rows + r] = w[r * columns + c]
+                turned[(c - first) * rows + rest] = w[rest * columns + c]

@@ -58,12 +58,13 @@ class KernelStepper:
         self._choices = np.array(codes, np.int64)
         self._constants = np.array([spec.momentum, spec.l1, spec.l2, spec.huber_delta])
         distinct = list({id(each): each for each in splits}.values())
-        self._places = [next(k for k, one in enumerate(distinct) if one is each) for each in splits]
-        self._parts_of_data = {part: [_arrays(each, part) for each in distinct] for part in ("train", "test")}
+        self._places = np.array([next(k for k, one in enumerate(distinct) if one is each) for each in splits])
+        self._data = {part: _stacked(distinct, part) for part in ("train", "test")}
         self._classes = split.classes
-        self._seeds = [each.seed for each in specs]
+        seeds = list(dict.fromkeys(each.seed for each in specs))
+        self._order_of = np.array([seeds.index(each.seed) for each in specs])
         self.size, self._whole = spec.batch_size or len(split.x_train), spec.batch_size == 0
-        self.samplers = {seed: BatchSampler(seed, len(split.x_train)) for seed in dict.fromkeys(self._seeds)}
+        self.samplers = [BatchSampler(seed, len(split.x_train)) for seed in seeds]
         self._work = work / members
         self._rooms: list[tuple[np.ndarray, ...]] = []  # of threads that are done, for the next ones
         self.block = max(1, min(int(CHUNK_WORK // max(work, 1)), CHUNK_ORDERS // self.size))
@@ -89,40 +90,38 @@ class KernelStepper:
         """Train up to a step, or for a block if that is shorter; return the losses."""  # (steps, members)
         kernel_cache.load()
         steps = min(stop - self.step, self.block)
-        orders = {seed: self._orders(sampler, steps) for seed, sampler in self.samplers.items()}
+        orders = np.stack([self._order(sampler, steps) for sampler in self.samplers])  # (seeds, steps or 1, batch)
         losses = np.full((len(self._theta), steps), np.nan, np.float32)
         before = [part.copy() for part in self._parts()]
-        running = [member for member, at in enumerate(self.diverged) if at is None]
-
-        def train(member: int) -> None:
-            self._advance(member, orders[self._seeds[member]], losses[member])
-
-        team.share(train, running, team.size(self._work * steps * len(running) / POOL_WORK) if len(running) > 1 else 1)
-        for member in running:
-            broken = np.flatnonzero(~np.isfinite(losses[member]))
-            if len(broken):
-                self._stop(member, int(broken[0]), before, orders[self._seeds[member]])
+        running = np.array([member for member, at in enumerate(self.diverged) if at is None])
+        self._advance(running, orders, losses)
+        for member in running[~np.isfinite(losses[running]).all(1)]:
+            self._stop(member, int(np.flatnonzero(~np.isfinite(losses[member]))[0]), before, orders)
         ended = [at for at in self.diverged if at is not None]
         self.step = max(ended) if len(ended) == len(self.diverged) else self.step + steps
-        return torch.from_numpy(np.ascontiguousarray(losses.T))
+        return torch.from_numpy(losses).T
 
-    def _orders(self, sampler: BatchSampler, steps: int) -> np.ndarray:
+    def _order(self, sampler: BatchSampler, steps: int) -> np.ndarray:
         """The samples of the next steps."""  # (steps, batch), or (1, N) where every step takes all
         if self._whole:
             return np.arange(self.size, dtype=np.int32)[None]
         return sampler.take(steps * self.size).reshape(steps, self.size)
 
-    def _advance(self, member: int, orders: np.ndarray, losses: np.ndarray) -> None:
-        """Train one member, by as many threads as its steps are worth."""
-        many = team.size(self._work / TEAM_WORK) if len(self._theta) == 1 else 1
-        room = self._rooms.pop() if self._rooms else self._make_room(many)
-        arguments = (
-            *(part[member] for part in self._parts()), float(self.lr[member]),
-            self._sizes, self._choices, self._constants, *self._parts_of_data["train"][self._places[member]],
-            orders, losses, *room, np.zeros(1, np.int64),
-        )  # fmt: skip
-        team.together(lambda worker: kernel.advance(*arguments, worker, many), many)
-        self._rooms.append(room)
+    def _advance(self, members: np.ndarray, orders: np.ndarray, losses: np.ndarray) -> None:
+        """Train members by as many threads as their steps are worth: a list shared out, or one network together."""
+        one = len(self._theta) == 1
+        many = team.size(self._work / TEAM_WORK) if one else 1
+        facts = self.lr.numpy()[:, 0], self._sizes, self._choices, self._constants
+        lists = self._places, *self._data["train"], self._order_of, orders, losses
+
+        def train(some: np.ndarray) -> None:
+            room, counter = self._rooms.pop() if self._rooms else self._make_room(many), np.zeros(1, np.int64)
+            arguments = some, *self._parts(), *facts, *lists, *room, counter
+            team.together(lambda worker: kernel.advance(*arguments, worker, many), many)
+            self._rooms.append(room)
+
+        threads = 1 if one else team.size(self._work * losses.shape[1] * len(members) / POOL_WORK)
+        team.share(train, np.array_split(members, threads), threads)
 
     def _make_room(self, many: int) -> tuple[np.ndarray, ...]:
         """What the kernel writes into on its way, for a team of threads."""
@@ -141,9 +140,9 @@ class KernelStepper:
         if at > 0:
             for part, earlier in zip(self._parts(), before, strict=True):
                 part[member] = earlier[member]
-            again = np.empty(at - 1, np.float32)
             if at > 1:
-                self._advance(member, orders[: 1 if self._whole else at - 1], again)
+                again = np.empty((len(self._theta), at - 1), np.float32)
+                self._advance(np.array([member]), orders[:, : 1 if self._whole else at - 1], again)
             kept = self._theta[member].copy()
         self._keep(member, self.step + at, kept)
 
@@ -188,13 +187,18 @@ class KernelStepper:
 
     def judge(self, part: str) -> tuple[Tensor, Tensor]:
         """Return each member's loss and score on a part of its data, "train" or "test"."""  # (members,), (members,)
-        data = [self._parts_of_data[part][k] for k in self._places]
-        answers = self._answers([x for x, _, _ in data])
-        found = [
-            kernel.judge(self._choices, self._constants, self._classes, one, labels, targets)
-            for one, (_, labels, targets) in zip(answers, data, strict=True)
-        ]
-        loss, score = torch.tensor(found, dtype=torch.float64).float().T
+        x, labels, targets = self._data[part]
+        found = np.full((len(self._theta), 2), np.nan)
+        facts = self._sizes, self._choices, self._constants, self._classes
+        if len(found) == 1:
+            found[0] = kernel.judge(*facts[1:], self._answers([x[0]])[0], labels[0], targets[0])
+        else:
+            kernel_cache.load()
+            threads = team.size(self._work / self.size * x.shape[1] * len(found) / POOL_WORK)
+            shares = np.array_split(np.arange(len(found)), threads)
+            data = self._places, x, labels, targets
+            team.share(lambda some: kernel.judge_members(some, self._theta, *facts, *data, found), shares, threads)
+        loss, score = torch.from_numpy(found).float().T
         return loss, score
 
     # State
@@ -206,7 +210,7 @@ class KernelStepper:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return all that the steps go on from: tensors by name, and facts for JSON."""
         kept = {f"kept.{member}": theta for member, theta in self.kept.items()}
-        taken = next(iter(self.samplers.values())).taken
+        taken = self.samplers[0].taken
         return self._state() | kept, {"way": self.way, "step": self.step, "diverged": self.diverged, "taken": taken}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -223,15 +227,15 @@ class KernelStepper:
         step, diverged, taken = facts["step"], facts["diverged"], facts["taken"]
         for name, part in parts.items():
             part.copy_(tensors[name])
-        for sampler in self.samplers.values():
+        for sampler in self.samplers:
             sampler.go_to(taken)
         self.kept, self.step, self.diverged = kept, step, diverged
 
 
-def _arrays(split: Split, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A part of the data as the kernel reads it: inputs (N, inputs), class numbers (N,), targets (N · out,)."""
-    x, y = getattr(split, f"x_{part}"), getattr(split, f"y_{part}")
-    labels = y.numpy() if y.ndim == 1 else np.empty(0, np.int64)
-    targets = np.empty(0, np.float32) if y.ndim == 1 else y.numpy().ravel()
-    rows = np.array(x.numpy(), np.float32, order="C")
-    return rows, np.array(labels, np.int64, order="C"), np.array(targets, np.float32, order="C")
+def _stacked(splits: list[Split], part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A part of several data sets as the kernel reads them."""  # (D, N, inputs), (D, N) or (D, 0), (D, N · out)
+    xs, ys = ([getattr(each, f"{name}_{part}").numpy() for each in splits] for name in "xy")
+    numbers = ys[0].ndim == 1
+    labels = np.array(ys if numbers else np.empty((len(splits), 0)), np.int64)
+    targets = np.array([np.empty(0) if numbers else y.ravel() for y in ys], np.float32)
+    return np.array(xs, np.float32, order="C"), labels, targets

@@ -6,7 +6,7 @@ from llvmlite import ir
 from numba import int32, int64, njit, types
 from numba.extending import intrinsic
 
-from labkit.core.kernel_math import OPTIONS
+from labkit.core.kernel_math import INLINED
 
 
 @intrinsic
@@ -35,7 +35,7 @@ _give_way = types.ExternalFunction("SwitchToThread" if os.name == "nt" else "sch
 SPINS = 1000  # looks at the others before a waiting thread gives way
 
 
-@njit(**OPTIONS)
+@njit(**INLINED)
 def meet(counter, waits, team):
     """Wait until all threads of a team have come here; return how often that was."""
     if team > 1:
@@ -49,7 +49,7 @@ def meet(counter, waits, team):
     return waits
 
 
-@njit(**OPTIONS)
+@njit(**INLINED)
 def share(count, grain, worker, team):
     """Which of `count` things worker k of a team takes, in multiples of `grain`."""
     grains = (count + grain - 1) // grain

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -82,19 +82,19 @@ class Run:
     edits: tuple[tuple[int, dict[str, float]], ...]
     path: WeightPath | None
     own: tuple[str, ...]
-    _final: nn.Module
-    _initial: nn.Module
+    _final: Callable[[], nn.Module]  # makes a copy: of a list of runs, few are asked for their networks
+    _initial: Callable[[], nn.Module]
 
     def model(self) -> nn.Module:
         """Return a copy of the trained network, on the CPU: a plain `nn.Sequential` where there is no residual.
 
         It reads scaled inputs (`run.data.scale(x)`) and answers scaled targets; `predict` does both for you.
         """
-        return deepcopy(self._final)
+        return self._final()
 
     def initial_model(self) -> nn.Module:
         """Return a copy of the network before its first step."""
-        return deepcopy(self._initial)
+        return self._initial()
 
     @property
     def loss_fn(self) -> Loss:
@@ -170,8 +170,8 @@ class Run:
         """Every array of the run under a name of its own."""
         arrays = {f"history.{name}": torch.as_tensor(getattr(self, name)) for name in HISTORY}
         tensors = {f"data.{name}": getattr(self.data, name) for name in TENSORS}
-        for name, module in (("final", self._final), ("initial", self._initial)):
-            tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+        for name, copy in (("final", self._final), ("initial", self._initial)):
+            tensors |= {f"{name}.{key}": value for key, value in copy().state_dict().items()}
         if self.path:
             arrays |= {"path.steps": torch.as_tensor(self.path.steps), "path.weights": self.path.weights}
         return {**arrays, **tensors}
@@ -181,7 +181,7 @@ class Run:
         data = {name: getattr(self.data, name) for name in ("classes", "y_mean", "y_scale", "labels")}
         kept = ("seconds", "diverged", "where", "way", "lr_changes", "edits", "own")
         own = {name: getattr(self, name) for name in kept}
-        made = {"torch": torch.__version__, "model": repr(self._final), "spec": asdict(self.spec)}
+        made = {"torch": torch.__version__, "model": repr(self.model()), "spec": asdict(self.spec)}
         return {**made, "data": data, **own}
 
     def __repr__(self) -> str:
@@ -226,7 +226,7 @@ def load_run(folder: str | os.PathLike[str], model: nn.Module | None = None) -> 
     made |= {name: facts[name] for name in ("seconds", "diverged", "where")}
     for name in ("final", "initial"):
         state = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-        made[f"_{name}"] = _rebuild(spec, data, deepcopy(model), state, facts["model"])
+        made[f"_{name}"] = partial(deepcopy, _rebuild(spec, data, deepcopy(model), state, facts["model"]))
     changes = tuple((step, lr) for step, lr in facts["lr_changes"])
     edits = tuple((step, edit) for step, edit in facts.get("edits", ()))
     made |= {"way": facts.get("way", "torch"), "edits": edits}  # which runs of version 0.1 do not say
@@ -347,7 +347,7 @@ def run_of(trainer: Trainer, member: int = 0) -> Run:
         kept = [(step, theta[member, order]) for step, theta in trainer.history.snapshots if step < end]
         path = WeightPath(np.array([step for step, _ in kept]), torch.stack([theta for _, theta in kept]))
     return Run(
-        spec=spec.but(steps=trainer.total),
+        spec=spec if spec.steps == trainer.total else spec.but(steps=trainer.total),
         data=split,
         loss=trainer.loss_of(member).numpy().copy(),
         test_step=np.array([each.step for each in evaluations]),
@@ -361,6 +361,6 @@ def run_of(trainer: Trainer, member: int = 0) -> Run:
         lr_changes=tuple((step, lr[member] if isinstance(lr, list) else lr) for step, lr in trainer.lr_changes),
         path=path,
         own=trainer.own,
-        _final=trainer.model_of(member),
-        _initial=trainer.initial_model_of(member),
+        _final=trainer.copies_of(member),
+        _initial=trainer.copies_of(member, initial=True),
     )

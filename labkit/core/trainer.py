@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ class Trainer:
         self.own = tuple(name for name, given in (("data", data), ("model", model)) if given is not None)
         if data is None:
             check_data(self.specs)
-        made: dict[Spec, Split] = {}
+        made: dict[tuple[int, float], Split] = {}
         self.splits = [_split_of(made, each, data) for each in self.specs]
         self.split = self.splits[0]
         work = step_work(self.specs, self.split, model)
@@ -83,14 +84,15 @@ class Trainer:
         self.device = devices.choose(self.spec.device, work if compiled else math.inf)
         place = self.device.device
         check_training(self.specs, self.split, place, model)
-        self.threads = devices.threads_for(work)
         self.initial = self._first_weights() if model is None else deepcopy(model).float().cpu()
         self.loss = Loss.of(self.spec)
         self.stepper: KernelStepper | TorchStepper
         if isinstance(self.initial, Tensor) and compiled and place.type == "cpu":
             self.stepper = KernelStepper(self.specs, self.splits, self.initial, work)
+            self.threads = devices.thread_count()  # of which it takes as many as help
         else:
             self.stepper = TorchStepper(self.specs, self.splits, self.initial, place, work)
+            self.threads = devices.threads_for(work)
         self.history = History(len(self.specs), self.spec.steps, snapshots)
         self.total, self.seconds = self.spec.steps, 0.0
         self.lr_changes: list[tuple[int, float | list[float]]] = []
@@ -157,18 +159,18 @@ class Trainer:
 
     def model_of(self, member: int = 0) -> nn.Module:
         """Return a member's network as a module on the CPU, its weights copied."""
-        if isinstance(self.stepper, TorchStepper) and isinstance(self.stepper.network, ModuleNetwork):
-            copy, trained = deepcopy(self.initial_model_of(member)), self.stepper.network.module.state_dict()
+        return self.copies_of(member)()
+
+    def copies_of(self, member: int = 0, *, initial: bool = False) -> Callable[[], nn.Module]:
+        """Return what makes copies of a member's network as it is now, or as it was before its first step."""
+        if isinstance(self.initial, Tensor):
+            theta = self.initial[member] if initial else self.theta_of(member).cpu().clone()
+            return partial(to_module, self.widths, self.spec.activation, theta, residual=self.spec.residual)
+        copy = deepcopy(self.initial)
+        if isinstance(self.stepper, TorchStepper) and isinstance(self.stepper.network, ModuleNetwork) and not initial:
+            trained = self.stepper.network.module.state_dict()
             copy.load_state_dict({name: value.cpu().clone() for name, value in trained.items()})
-            return copy
-        return self._module(self.theta_of(member))
-
-    def initial_model_of(self, member: int = 0) -> nn.Module:
-        """Return a member's network before its first step."""
-        return self.initial if isinstance(self.initial, nn.Module) else self._module(self.initial[member])
-
-    def _module(self, theta: Tensor) -> nn.Module:
-        return to_module(self.widths, self.spec.activation, theta, residual=self.spec.residual)
+        return partial(deepcopy, copy)
 
     def predict(self, x: Tensor) -> Tensor:
         """Return the networks' predictions for scaled inputs."""  # (members or 1, N, inputs) → (members, N, out)
@@ -283,9 +285,9 @@ class Trainer:
         return f"Trainer: step {self.step:,} of {self.total:,}, {len(self.specs)} members of {self.spec!r}"
 
 
-def _split_of(made: dict[Spec, Split], spec: Spec, data: tuple[Any, Any] | None) -> Split:
-    """Load a member's data, once for all members whose data are the same."""
-    key = spec.but(lr=1.0, init="he")
+def _split_of(made: dict[tuple[int, float], Split], spec: Spec, data: tuple[Any, Any] | None) -> Split:
+    """Load a member's data, once for all members of the same seed and noise."""
+    key = spec.seed, spec.noise
     if key not in made:
         made[key] = load_data(spec, data)
     return made[key]
