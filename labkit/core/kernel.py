@@ -119,9 +119,11 @@ def _backward(turned, sizes, starts, places, slopes, deltas, shortcuts, strip, f
 
 
 @njit(**OPTIONS)  # by itself it is vectorised
-def _update(theta, gradient, mean, square, first, last, optimizer, beta, l1, l2, size, epsilon, left):
+def _update(theta, previous, gradient, mean, square, first, last, rule):
     """Move the numbers first to last of theta against the gradient (the rules are those of `core.optimizers`)."""
     theta, gradient, mean, square = theta[first:last], gradient[first:last], mean[first:last], square[first:last]
+    optimizer, beta, l1, l2, size, epsilon, left = rule
+    previous[first:last] = theta
     if l1 > F(0):
         for i in range(len(theta)):
             sign = F(1) if theta[i] > F(0) else (F(-1) if theta[i] < F(0) else F(0))
@@ -225,15 +227,15 @@ def _advance_member(
     theta, previous, mean, square, powers, rate, sizes, choices, constants, x, labels, targets, batches, losses,
     h, slopes, deltas, shortcuts, turned, columns, strips, gradient, each, counter, worker, team,
 ):  # fmt: skip
-    """Train one member by as many steps as `losses` has room for; one worker of a team on it, or a team of one.
+    """Train one member, one worker of a team on it, for as many steps as `losses` has room for.
 
-    theta and previous (P,) are the parameters, now and before the last step; mean and square (P,) what the optimizer
-    keeps of the gradients, empty where it keeps none; powers (2,) β₁ᵗ and β₂ᵗ after t steps. sizes (layers + 1,) are
-    the units of each layer; choices the codes of activation, loss and optimizer, and whether layers are residual;
-    constants momentum, l1, l2 and huber_delta. x (N, inputs) are the inputs, labels (N,) class numbers or targets
-    (N · out,); batches (steps, batch) the samples of each step, (1, batch) the same in all. losses (steps,) is written.
-    The rest is room: h, slopes, deltas, shortcuts (batch · Σ sizes,), turned and gradient (P,), columns (team, batch ·
-    widest), strips (team, 16 · longest sum), each (batch,), and a counter of meetings at 0.
+    A loss that is not finite ends it: theta then is what it was at the last finite one. theta and previous (P,) are
+    the parameters now and a step ago; mean and square (P,) what the optimizer keeps; powers (2,) β₁ᵗ and β₂ᵗ after t
+    steps; sizes the units of each layer; choices the codes of activation, loss and optimizer, and whether layers are
+    residual; constants momentum, l1, l2, huber_delta; x (N, inputs), labels (N,) and targets (N · out,) the data;
+    batches (steps, batch) the samples of each step, (1, batch) the same in all. The rest is room: h, slopes, deltas,
+    shortcuts (batch · Σ sizes,), turned and gradient (P,), columns (team, batch · widest), strips (team, 16 · longest
+    sum), each (batch,), and a counter of meetings at 0.
     """
     layers, batch, activation, loss, optimizer = len(sizes) - 1, batches.shape[1], choices[0], choices[1], choices[2]
     beta, l1, l2, residual = F(constants[0]), F(constants[1]), F(constants[2]), choices[3] > 0
@@ -252,22 +254,24 @@ def _advance_member(
         _compare(loss, F(constants[3]), z, labels, targets, rows, delta, each, first, last, out, scale)
         waits = meet(counter, waits, team)
         _backward(turned, sizes, starts, places, slopes, deltas, shortcuts, strip, first, last, residual)
-        waits = meet(counter, waits, team)
         if worker == 0:
             losses[step] = F(_sum(each, batch) / count)
-        if worker == 0 and step == len(losses) - 1:
-            previous[:] = theta
+        waits = meet(counter, waits, team)
+        if not np.isfinite(losses[step]):
+            if worker == 0:
+                theta[:] = previous
+            break
         power1, power2 = power1 * constants[0], power2 * BETA2
         size, epsilon = _step_size(optimizer, rate, power1, power2)
-        waits = meet(counter, waits, team) if step == len(losses) - 1 else waits
+        rule = optimizer, beta, l1, l2, size, epsilon, left
         for k in range(layers):
             below, above = h[places[k] : places[k + 1]], deltas[places[k + 1] : places[k + 2]]
             ends = sizes[k], sizes[k + 1]
             low, high = _set_layer(below, above, gradient, starts[k], ends, batch, column, strip, worker, team)
             if team > 1:
-                _update(theta, gradient, mean, square, low, high, optimizer, beta, l1, l2, size, epsilon, left)
+                _update(theta, previous, gradient, mean, square, low, high, rule)
         if team == 1:  # in one go, which is quicker
-            _update(theta, gradient, mean, square, 0, len(theta), optimizer, beta, l1, l2, size, epsilon, left)
+            _update(theta, previous, gradient, mean, square, 0, len(theta), rule)
         waits = meet(counter, waits, team)
     if worker == 0:
         powers[0], powers[1] = power1, power2

@@ -92,11 +92,10 @@ class KernelStepper:
         steps = min(stop - self.step, self.block)
         orders = np.stack([self._order(sampler, steps) for sampler in self.samplers])  # (seeds, steps or 1, batch)
         losses = np.full((len(self._theta), steps), np.nan, np.float32)
-        before = [part.copy() for part in self._parts()]
         running = np.array([member for member, at in enumerate(self.diverged) if at is None])
         self._advance(running, orders, losses)
-        for member in running[~np.isfinite(losses[running]).all(1)]:
-            self._stop(member, int(np.flatnonzero(~np.isfinite(losses[member]))[0]), before, orders)
+        for member in running[~np.isfinite(losses[running]).all(1)].tolist():
+            self._keep(member, self.step + int(np.flatnonzero(~np.isfinite(losses[member]))[0]), self._theta[member])
         ended = [at for at in self.diverged if at is not None]
         self.step = max(ended) if len(ended) == len(self.diverged) else self.step + steps
         return torch.from_numpy(losses).T
@@ -133,18 +132,6 @@ class KernelStepper:
     def _parts(self) -> tuple[np.ndarray, ...]:
         """Every array that a step changes, a row for each member."""
         return self._theta, self._previous, self._mean, self._square, self._powers
-
-    def _stop(self, member: int, at: int, before: list[np.ndarray], orders: np.ndarray) -> None:
-        """Record that a member's loss broke in a chunk, and train it again to the last weights of a finite loss."""
-        kept = before[1][member]
-        if at > 0:
-            for part, earlier in zip(self._parts(), before, strict=True):
-                part[member] = earlier[member]
-            if at > 1:
-                again = np.empty((len(self._theta), at - 1), np.float32)
-                self._advance(np.array([member]), orders[:, : 1 if self._whole else at - 1], again)
-            kept = self._theta[member].copy()
-        self._keep(member, self.step + at, kept)
 
     def _keep(self, member: int, step: int, theta: np.ndarray) -> None:
         self.diverged[member], self.kept[member] = step, torch.from_numpy(theta.copy())
