@@ -122,7 +122,7 @@ def _backward(turned, sizes, starts, places, slopes, deltas, shortcuts, strip, f
 def _update(theta, previous, gradient, mean, square, first, last, rule):
     """Move the numbers first to last of theta against the gradient (the rules are those of `core.optimizers`)."""
     theta, gradient, mean, square = theta[first:last], gradient[first:last], mean[first:last], square[first:last]
-    optimizer, beta, l1, l2, size, epsilon, left = rule
+    optimizer, beta, l1, l2, left, (size, epsilon) = rule
     previous[first:last] = theta
     if l1 > F(0):
         for i in range(len(theta)):
@@ -191,9 +191,9 @@ def _turn_weights(theta, sizes, starts, turned, worker, team):
 
 
 @njit(**INLINED)
-def _set_layer(h, delta, gradient, start, ends, batch, turned, strip, worker, team):
+def _set_layer(h, delta, gradient, start, ends, batch, room, worker, team):
     """Write a worker's part of one layer's gradient; return from where to where in theta that is."""
-    fan_in, fan_out = ends
+    fan_in, fan_out, (turned, strip) = ends[0], ends[1], room
     low, high = share(fan_in, 4, worker, team)
     bias = start + fan_in * fan_out
     part = gradient[start + low * fan_out : start + high * fan_out]
@@ -243,17 +243,17 @@ def _advance_member(
     out, z, delta = sizes[layers], h[places[layers] :], deltas[places[layers] :]
     count = batch if loss == CROSS_ENTROPY else batch * out
     scale, left = F((2.0 if loss == MSE else 1.0) / count), F(1.0 - rate * constants[2])
-    (first, last), column, strip = share(batch, 4, worker, team), columns[worker], strips[worker]
+    (first, last), room = share(batch, 4, worker, team), (columns[worker], strips[worker])
     waits, whole, power1, power2 = 0, batches.shape[0] == 1, powers[0], powers[1]
     for step in range(len(losses)):
         rows = batches[0 if whole else step]
         if step == 0 or not whole:
             _take_rows(x, rows, h, first, last)
         _turn_weights(theta, sizes, starts, turned, worker, team)
-        _forward(theta, sizes, starts, places, h, slopes, strip, first, last, activation, residual)
+        _forward(theta, sizes, starts, places, h, slopes, room[1], first, last, activation, residual)
         _compare(loss, F(constants[3]), z, labels, targets, rows, delta, each, first, last, out, scale)
         waits = meet(counter, waits, team)
-        _backward(turned, sizes, starts, places, slopes, deltas, shortcuts, strip, first, last, residual)
+        _backward(turned, sizes, starts, places, slopes, deltas, shortcuts, room[1], first, last, residual)
         if worker == 0:
             losses[step] = F(_sum(each, batch) / count)
         waits = meet(counter, waits, team)
@@ -262,12 +262,10 @@ def _advance_member(
                 theta[:] = previous
             break
         power1, power2 = power1 * constants[0], power2 * BETA2
-        size, epsilon = _step_size(optimizer, rate, power1, power2)
-        rule = optimizer, beta, l1, l2, size, epsilon, left
+        rule = optimizer, beta, l1, l2, left, _step_size(optimizer, rate, power1, power2)
         for k in range(layers):
             below, above = h[places[k] : places[k + 1]], deltas[places[k + 1] : places[k + 2]]
-            ends = sizes[k], sizes[k + 1]
-            low, high = _set_layer(below, above, gradient, starts[k], ends, batch, column, strip, worker, team)
+            low, high = _set_layer(below, above, gradient, starts[k], sizes[k : k + 2], batch, room, worker, team)
             if team > 1:
                 _update(theta, previous, gradient, mean, square, low, high, rule)
         if team == 1:  # in one go, which is quicker
