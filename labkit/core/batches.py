@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from labkit.core.costs import FLOAT
-from labkit.core.data import Split, generator
+from labkit.core.data import Split
 from labkit.core.losses import as_columns
+from labkit.core.seeds import generator
 from labkit.core.spec import Spec
 
 BLOCK_STEPS = 64  # steps laid out at once, at most

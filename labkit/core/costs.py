@@ -38,7 +38,7 @@ def widths_of(spec: Spec, inputs: int | None = None, outputs: int | None = None)
         ValueError: if the data set is a csv and its inputs and outputs are not given.
     """
     if spec.known:
-        inputs = spec.known.inputs or spec.inputs
+        inputs = len(spec.features) if spec.known.inputs == 2 else spec.known.inputs or spec.inputs
         outputs = outputs_of(spec.known.classes, spec.loss)
     if inputs is None or outputs is None:
         raise ValueError(f"the cost of {spec.dataset} depends on its columns: give inputs and outputs too.")

@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,17 +13,13 @@ import torch
 from torch import Tensor
 
 from labkit.core.costs import outputs_of
+from labkit.core.features import made_of
 from labkit.core.rules import option
-from labkit.core.spec import CSV, DATASETS, FOR_REGRESSION, LOSSES, Spec, check_batch, share_of
+from labkit.core.seeds import generator
+from labkit.core.spec import CSV, DATASETS, FOR_REGRESSION, LOSSES, PLAIN, Spec, check_batch, check_features, share_of
 
-STREAMS = {"data": 1, "init": 2, "batches": 3}  # what one seed drives, each from a generator of its own
 LARGEST = torch.finfo(torch.float32).max
 MOST_CLASSES = 20  # a target column of whole numbers with at most this many values is read as classes
-
-
-def generator(seed: int, stream: str) -> np.random.Generator:
-    """Return the generator of one of the seed's `STREAMS`: NumPy's PCG64, the same on every machine."""
-    return np.random.Generator(np.random.PCG64([seed, STREAMS[stream]]))
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,6 +34,7 @@ class Split:
         x_mean, x_scale: raw input = input · x_scale + x_mean.  # (inputs,)
         y_mean, y_scale: raw target = target · y_scale + y_mean, for a regression.
         labels: the class values as they stand in a user-supplied table.
+        features: what the network is given of two raw inputs; raw_train, raw_test: these, where it is others.
     """
 
     x_train: Tensor
@@ -50,11 +47,23 @@ class Split:
     y_mean: float = 0.0
     y_scale: float = 1.0
     labels: tuple[float, ...] = ()
+    features: tuple[str, ...] = PLAIN
+    raw_train: Tensor = field(default_factory=lambda: torch.empty(0))
+    raw_test: Tensor = field(default_factory=lambda: torch.empty(0))
 
     @property
     def inputs(self) -> int:
-        """Numbers in one input."""
+        """Numbers that the network is given of a sample."""
         return self.x_train.shape[1]
+
+    @property
+    def raw_inputs(self) -> int:
+        """Numbers in one raw input."""
+        return self.inputs if self.features == PLAIN else 2
+
+    def points(self, part: str) -> Tensor:
+        """Return the raw inputs of a part, "train" or "test"."""  # (N, raw inputs)
+        return self.raw(getattr(self, f"x_{part}")) if self.features == PLAIN else getattr(self, f"raw_{part}")
 
     @property
     def outputs(self) -> int:
@@ -62,11 +71,12 @@ class Split:
         return self.classes if self.y_train.ndim == 1 else self.y_train.shape[1]
 
     def scale(self, x: Tensor) -> Tensor:
-        """Turn raw inputs into what the network sees."""  # (N, inputs) → (N, inputs)
+        """Turn raw inputs into what the network sees."""  # (N, raw inputs) → (N, inputs)
+        x = made_of(x, self.features)
         return ((x - self.x_mean) / self.x_scale).float()
 
     def raw(self, x: Tensor) -> Tensor:
-        """Turn what the network sees back into raw inputs."""  # (N, inputs) → (N, inputs)
+        """Turn what the network sees back into inputs before scaling."""  # (N, inputs) → (N, inputs)
         return x * self.x_scale + self.x_mean
 
     def __repr__(self) -> str:
@@ -79,8 +89,7 @@ def load_data(spec: Spec, data: tuple[Any, Any] | None = None) -> Split:
 
     Args:
         spec: The choices.
-        data: Your own `(x, y)` in place of the spec's data set: x (N, inputs), y (N,) or (N, 1) numbers
-            or class numbers, or one-hot (N, K). Regression targets are standardised from the training part.
+        data: Your own `(x, y)`: x (N, inputs), y (N,) or (N, 1) numbers or class numbers, or one-hot (N, K).
 
     Raises:
         ValueError: if the data cannot be used, saying which part of it and what to do.
@@ -90,19 +99,15 @@ def load_data(spec: Spec, data: tuple[Any, Any] | None = None) -> Split:
             raise ValueError("data must be a pair (x, y): inputs, one row a sample, and targets.")
         return _own(spec, *data)
     if spec.dataset.startswith(CSV):
-        path = Path(spec.dataset.removeprefix(CSV))
-        table = read_csv(path)
+        table = read_csv(path := Path(spec.dataset.removeprefix(CSV)))
         try:
             return _own(spec, table.x, table.y)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-    maker = _MAKERS[spec.dataset]
-    rng = generator(spec.seed, "data")
-    x, y = maker(spec, rng)
-    known = DATASETS[spec.dataset]
+    rng, known = generator(spec.seed, "data"), DATASETS[spec.dataset]
+    x, y = _MAKERS[spec.dataset](spec, rng)
     if known.all_for_training:
-        nothing = torch.zeros(1), torch.ones(1)
-        return _split(spec, x, y, torch.arange(len(x)), known.classes, scaling=nothing)
+        return _split(spec, x, y, torch.arange(len(x)), known.classes, scaling=(torch.zeros(1), torch.ones(1)))
     return _split(spec, x, y, _permutation(len(x), rng), known.classes)
 
 
@@ -119,6 +124,10 @@ def _split(
     cut = len(order) if scaling else share_of(len(order), spec.train_share)
     check_batch(spec.batch_size, cut)
     train, test = order[:cut], order[cut:]
+    check_features(spec.features, x.shape[1])
+    if spec.features != PLAIN:
+        more |= {"features": spec.features, "raw_train": x[train], "raw_test": x[test]}
+        x = made_of(x, spec.features)
     mean, scale = scaling or _moments(x[train])
     x = ((x - mean) / scale).float()
     y = _targets(y, classes, spec.loss)

@@ -60,6 +60,11 @@ class History:
         """Whether the last evaluation was at a step."""
         return bool(self.evaluations) and self.evaluations[-1].step == step
 
+    def forget(self, step: int) -> None:
+        """Drop an evaluation at a step: the weights are others now."""
+        if self.evaluated(step):
+            self.evaluations.pop()
+
     def forget_unscheduled(self, step: int) -> None:
         """Drop an evaluation off schedule when training goes on: a history follows from its spec alone."""
         if step and self.evaluated(step) and next_evaluation(step - 1) != step:

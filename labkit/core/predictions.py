@@ -62,7 +62,7 @@ class Picture:
 
 def kind_of(split: Split) -> str:
     """Return which picture fits the data."""
-    if split.inputs == 2 and split.classes in (0, 2):
+    if split.raw_inputs == 2 and split.classes in (0, 2):
         return "map"
     if split.inputs == 1 and not split.classes:
         return "curve"
@@ -88,7 +88,7 @@ def points_of(split: Split) -> Points:
     if kind not in ("map", "curve"):
         nothing = np.empty(0)
         return Points(nothing, nothing, nothing, nothing.astype(bool))
-    raw = split.raw(torch.cat([split.x_train, split.x_test])).numpy()
+    raw = torch.cat([split.points(part) for part in ("train", "test")]).numpy()
     value = np.concatenate([values_of(split, split.y_train), values_of(split, split.y_test)])
     test = np.arange(len(raw)) >= len(split.x_train)
     return Points(raw[:, 0], raw[:, 1] if kind == "map" else value, value, test)
@@ -114,7 +114,7 @@ def _axis(values: Tensor, points: int) -> Tensor:
 
 
 def _map(split: Split, predict: Predict, points: int) -> Picture:
-    raw = split.raw(torch.cat([split.x_train, split.x_test]))
+    raw = torch.cat([split.points(part) for part in ("train", "test")])
     x, y = _axis(raw[:, 0], points), _axis(raw[:, 1], points)
     grid = torch.cartesian_prod(y, x).flip(1)  # (P · P, 2), x fastest
     answer = predict(split.scale(grid))

@@ -54,6 +54,25 @@ class Menu:
 
 
 @dataclass(frozen=True)
+class Several(Menu):
+    """One or more named options, kept in the order of the menu."""
+
+    def check(self, name: str, value: object) -> Any:
+        """Return `value` as a tuple of options."""
+        given = [value] if isinstance(value, str) else value
+        if not isinstance(given, tuple | list) or not given or len(set(map(str, given))) < len(given):
+            raise refusal(name, value, self.allowed)
+        for each in given:
+            super().check(name, each)
+        return tuple(option for option in self.options if option in given)
+
+    @property
+    def allowed(self) -> str:
+        """What it takes, in words."""
+        return f"one or more of {', '.join(self.options)}, each once"
+
+
+@dataclass(frozen=True)
 class Whole:
     """A whole number between two bounds, both allowed."""
 

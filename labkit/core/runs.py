@@ -23,7 +23,7 @@ from labkit.core.memory import ensembles
 from labkit.core.network import count, to_module, torch_order
 from labkit.core.predictions import Picture, Points, for_plot, points_of
 from labkit.core.recipes import Change, planned, recipe
-from labkit.core.spec import Spec
+from labkit.core.spec import PLAIN, Spec
 from labkit.core.trainer import Trainer, divergence
 from labkit.storage import tensor_folder
 
@@ -124,8 +124,8 @@ class Run:
             ValueError: if the inputs have another width than the data.
         """
         x = torch.as_tensor(np.asarray(x, dtype=np.float64))  # a timestamp has more digits than a float32
-        if x.ndim != 2 or x.shape[1] != self.data.inputs:
-            raise ValueError(f"x has shape {tuple(x.shape)}; this run takes (N, {self.data.inputs}).")
+        if x.ndim != 2 or x.shape[1] != self.data.raw_inputs:
+            raise ValueError(f"x has shape {tuple(x.shape)}; this run takes (N, {self.data.raw_inputs}).")
         with torch.no_grad():
             answer = self.model().eval()(self.data.scale(x))
         if self.data.classes:
@@ -178,7 +178,7 @@ class Run:
 
     def _facts(self) -> dict[str, Any]:
         """Everything of the run that is no array."""
-        data = {name: getattr(self.data, name) for name in ("classes", "y_mean", "y_scale", "labels")}
+        data = {name: getattr(self.data, name) for name in ("classes", "y_mean", "y_scale", "labels", "features")}
         kept = ("seconds", "diverged", "where", "way", "lr_changes", "edits", "own")
         own = {name: getattr(self, name) for name in kept}
         made = {"torch": torch.__version__, "model": repr(self.model()), "spec": asdict(self.spec)}
@@ -219,8 +219,9 @@ def load_run(folder: str | os.PathLike[str], model: nn.Module | None = None) -> 
     """
     tensors, facts = tensor_folder.read(folder, "run")
     spec = Spec.remembered(facts["spec"])
-    parts: dict[str, Any] = facts["data"] | {name: tensors[f"data.{name}"] for name in TENSORS}
-    data = Split(**parts | {"labels": tuple(parts["labels"])})
+    there = {name: tensors[f"data.{name}"] for name in TENSORS if f"data.{name}" in tensors}
+    parts: dict[str, Any] = {"features": PLAIN} | facts["data"] | there  # version 0.1 knew no features
+    data = Split(**parts | {name: tuple(parts[name]) for name in ("labels", "features")})
     path = WeightPath(tensors["path.steps"].numpy(), tensors["path.weights"]) if "path.steps" in tensors else None
     made: dict[str, Any] = {name: tensors[f"history.{name}"].numpy() for name in HISTORY}
     made |= {name: facts[name] for name in ("seconds", "diverged", "where")}

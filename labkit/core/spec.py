@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from labkit.core.rules import Flag, Menu, Number, Whole, Widths, nearest, refusal
+from labkit.core.rules import Flag, Menu, Number, Several, Whole, Widths, nearest, refusal
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,16 @@ DATASETS = {
         "answers of a small fixed random network, noise of known size, regression; any inputs", inputs=0
     ),
 }
+FEATURES = {  # what the network is given of a point with two coordinates
+    "x1": "the first input",
+    "x2": "the second input",
+    "x1^2": "its square",
+    "x2^2": "its square",
+    "x1*x2": "their product",
+    "sin(x1)": "its sine",
+    "sin(x2)": "its sine",
+}
+PLAIN = ("x1", "x2")
 CSV = "csv:"  # dataset="csv:PATH" is a user-supplied table
 
 
@@ -143,6 +153,7 @@ class Spec:
     noise: float = _choice(0.1, Number("how far points are jittered, as a share of the pattern's scale", 0, 10))
     train_share: float = _choice(0.8, Number("share of the points used for training", 0.1, 1))
     inputs: int = _choice(2, Whole("number of inputs, for the teacher data set", 1, 100_000))
+    features: tuple[str, ...] = _choice(PLAIN, Several("what the network is given of two inputs", FEATURES))
     depth: int = _choice(3, Whole("hidden layers; 0 is a linear model", 0, 100))
     width: int | tuple[int, ...] = _choice(
         16, Widths("units in a hidden layer, or in each of them (in the first one of a funnel)", 1, 100_000)
@@ -167,6 +178,8 @@ class Spec:
         for name, rule in RULES.items():
             object.__setattr__(self, name, rule.check(name, getattr(self, name)))
         check_widths(self.width, self.depth, self.shape)
+        if self.known:
+            check_features(self.features, self.known.inputs)
         if LOSSES[self.loss].classes_only and self.known and not self.known.classes:
             raise ValueError(
                 f"loss={self.loss!r} is not allowed on dataset={self.dataset!r}: {self.loss.replace('_', ' ')} "
@@ -281,13 +294,24 @@ class Spec:
 
 RULES: dict[str, Any] = {each.name: each.metadata["rule"] for each in dataclasses.fields(Spec)}  # name → its check
 FOR_REGRESSION = "Take " + " or ".join(f"loss={name!r}" for name in LOSSES if not LOSSES[name].classes_only) + "."
-LATER: tuple[str, ...] = ()  # fields that version 0.1 did not have: a checkpoint is found where these are at default
+LATER: tuple[str, ...] = (
+    "features",
+)  # fields that version 0.1 did not have: a checkpoint is found where these are at default
 VERSION = "lab1."  # a share string leaves out the defaults: change a default and this must change too
 
 
 def share_of(size: int, share: float) -> int:
     """How many of `size` samples a share takes: at least one."""
     return max(1, round(size * share))
+
+
+def check_features(features: tuple[str, ...], inputs: int) -> None:
+    """Raise `ValueError` when features are asked for of data that have no two inputs."""
+    if features != PLAIN and inputs != 2:
+        raise ValueError(
+            f"features={features} is not allowed: they are made of two inputs and these data have {inputs or 'more'}. "
+            f"Leave features at {PLAIN}, or take data with two inputs."
+        )
 
 
 def check_widths(width: int | tuple[int, ...], depth: int, shape: str) -> None:

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from labkit.core import devices
-from labkit.core.data import Split, generator, load_data
+from labkit.core.data import Split, load_data
 from labkit.core.history import Evaluation, History, next_evaluation
 from labkit.core.kernel_stepper import KernelStepper, knows
 from labkit.core.losses import Loss
 from labkit.core.memory import FREE_AMONG_MEMBERS, check_data, check_training, same_ensemble, step_work
 from labkit.core.network import ModuleNetwork, draw, place_of, to_module
 from labkit.core.rules import Number, Whole
+from labkit.core.seeds import generator
 from labkit.core.spec import RULES, Spec
 from labkit.core.torch_stepper import TorchStepper
 

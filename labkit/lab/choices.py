@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from labkit.core.spec import CSV, LOSSES, OPTIMIZERS, RULES, LossOption, OptimizerOption, Spec
+from labkit.core.spec import CSV, LOSSES, OPTIMIZERS, PLAIN, RULES, LossOption, OptimizerOption, Spec
 
 LIVE = ("lr", "steps")  # what may change while training
 
@@ -50,7 +50,7 @@ class Choices:
             return {"width": layers + layers[-1:] * (chosen["depth"] - len(layers)) or max(chosen["width"])}
         if chosen["dataset"] == self.spec.dataset:
             return {}  # what was chosen for this data set is refused with its reason, not mended
-        trial = Spec(**chosen | {"loss": "mse", "batch_size": 0})
+        trial = Spec(**chosen | {"loss": "mse", "batch_size": 0, "features": PLAIN})
         if not trial.known:
             return {}  # only its reading tells what a csv makes impossible
         back = {name: old for name, (old, new) in self._taken.items() if chosen[name] == new}
@@ -58,6 +58,8 @@ class Choices:
         mended = {}
         if LOSSES[wanted["loss"]].classes_only and not trial.known.classes:
             mended["loss"] = "mse"
+        if wanted["features"] != PLAIN and trial.known.inputs != 2:
+            mended["features"] = PLAIN
         if wanted["batch_size"] > trial.training_samples:
             mended["batch_size"] = 0
         self._taken = {name: (wanted[name], new) for name, new in mended.items()}

@@ -26,6 +26,11 @@ class Commands:
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
+    def waits_but(self, *names: str) -> bool:
+        """Whether a command waits that is none of these."""
+        with self._bell:
+            return any(command[0] not in names for command in self._waiting)
+
     def ask(self, command: str, *arguments: object) -> int:
         """Leave a command, and return a ticket to wait for.
 

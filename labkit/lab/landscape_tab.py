@@ -91,7 +91,7 @@ class LandscapeTab:
     def show_figure(self) -> None:
         """Make the live figure, once somebody looks at the lab."""
         if self.figure is None:
-            self.figure = LiveFigure(lambda: self._ask("send", "landscape"))
+            self.figure = LiveFigure(lambda: self._ask("send"))
             self._charts.children = [self._wait, self.figure]  # closing what a browser just builds a view of breaks it
 
     def send_figure(self) -> None:
@@ -106,6 +106,16 @@ class LandscapeTab:
         self._wait.value = ""
         figure = apply(empty, self._drawn["frame"])
         self.figure.show(figure.update_layout(height=learning_figure.LEARNING_HEIGHT, margin_b=MARGIN_BELOW[kind]))
+
+    def close(self) -> None:
+        """Take every widget out of the kernel."""
+        queue: list[widgets.Widget] = [self.view]
+        for widget in queue:
+            queue += getattr(widget, "children", ())
+        for widget in queue:
+            for part in (getattr(widget, "layout", None), getattr(widget, "style", None), widget):
+                if part is not None and hasattr(part, "close"):
+                    part.close()
 
     def draw(self, plane: object, path: object, zoom: int) -> None:
         """Draw a plane and the path on it.

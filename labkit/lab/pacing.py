@@ -8,7 +8,7 @@ import math
 
 WATCH_SPEED = 300  # steps a second that the eye can follow
 CHUNK_SECONDS = 0.03  # that a chunk of training aims to take
-MIN_FRAME_GAP, MAX_FRAME_GAP = 0.1, 2.0  # seconds between two pictures
+MIN_FRAME_GAP, MAX_FRAME_GAP = 0.04, 2.0  # seconds between two pictures
 TRAIN_TO_DRAW_RATIO = 9  # training gets this many times the time that a picture took, up to the longest gap
 LANDSCAPE_TIME_SHARE = 0.05  # of the time may go to the landscape while training goes at full speed,
 LANDSCAPE_GAP = 0.3  # and this many seconds, at least, lie between two pictures of it

@@ -1,110 +1,86 @@
-"""Draws what a worker publishes on a screen: the layout once a run, what moves as often as it is asked."""
+"""Draws what a worker publishes: traits of the screen, the Landscape tab, and the one sentence."""
 
-import math
-import time
+from collections.abc import Callable
+from typing import Any
 
-from labkit.core.predictions import for_plot, points_of
-from labkit.core.runs import score_name
+from labkit.core.costs import cost
+from labkit.core.recipes import recipe
+from labkit.core.spec import Spec
 from labkit.core.trainer import Trainer
 from labkit.lab.background import LandscapeView
-from labkit.lab.view import Screen
-from labkit.lab.worker import Status
-from labkit.plots import charts, landscape_figure, learning_figure
+from labkit.lab.landscape_tab import LandscapeTab
+from labkit.lab.scene import frame_of, scene_of
+from labkit.lab.screen import Screen, choices_of, menus_of
+from labkit.lab.sentences import sentence
+from labkit.lab.status import Status
+from labkit.plots import landscape_figure
 
-MAP_POINTS, MAP_WORK = (24, 80), 4e8  # to a side of a map, and floating-point operations it may take
-SENTENCE_GAP = 1.0  # seconds between two sentences, so that a screen reader can finish
+WAYS = {"kernel": "compiled loop", "torch": "PyTorch"}
 
 
 class Renderer:
-    """Draws one run after another on one screen."""
+    """Draws one run after another on one screen.
 
-    def __init__(self, screen: Screen) -> None:
-        self.screen, self.move, self.show_pins = screen, screen.controls.move, screen.show_pins
-        self._layouts = 0  # drawn so far; a zoom is kept within each
-        self.begin()
+    Args:
+        screen: The widget.
+        landscape: Its Landscape tab.
+        move: Called with a spec when it is chosen.
+    """
 
-    def begin(self) -> None:
-        """Begin a new run."""
+    def __init__(self, screen: Screen, landscape: LandscapeTab, move: Callable[[Spec], object]) -> None:
+        self.screen, self.landscape, self.move = screen, landscape, move
+        self._number, self.tab = 0, "network"  # of the scene, and which part of the screen is open
+        self._chosen: tuple[Spec, bool] | None = None
+        self.others: list[dict[str, Any]] = []  # the same with other seeds
         self.picture: LandscapeView | None = None
-        self.screen.landscape.places([], 0)
-        self.redraw()
 
-    def redraw(self) -> None:
-        """Draw everything again at the next call, maybe in another way."""
-        self._thinned: learning_figure.Thinned | None = None
-        self._next_sentence = 0.0
+    def begin(self, trainer: Trainer) -> None:
+        """Show a new run: its data, its network and its first weights."""
+        self._number += 1
+        self.others, self.picture = [], None
+        self.landscape.places([], 0)
+        with self.screen.hold_trait_notifications():
+            self.screen.scene = scene_of(trainer, self._number)
+            self.screen.frame = frame_of(trainer, self._number)
 
-    def attach(self) -> None:
-        """Make the figures at the first call, and draw all again: a front end came."""
-        self.screen.show_figure()
-        self.screen.landscape.show_figure()
-        self.redraw()
+    def show(self, status: Status, trainer: Trainer) -> None:
+        """Show what stands now, in words and numbers."""
+        chosen = status.chosen, "data" in trainer.own
+        if chosen != self._chosen:
+            self._chosen = chosen
+            self.screen.menus, self.screen.choices = menus_of(*chosen), choices_of(status.chosen)
+        ends = {"inputs": trainer.split.inputs, "outputs": trainer.split.outputs, "batch": trainer.batch}
+        spec = trainer.spec if trainer.spec.steps == trainer.total else trainer.spec.but(steps=trainer.total)
+        words = " ".join(filter(None, (status.note, self._words(status, trainer))))
+        self.screen.status = {
+            "state": status.state, "total": trainer.total, "rate": status.rate, "sentence": words,
+            "parameters": cost(trainer.spec, **ends).parameters, "warning": status.warning,
+            "way": f"{WAYS[trainer.stepper.way]} on {trainer.device.why}", "share": spec.share(),
+            "code": recipe(spec, trainer.lr_changes, trainer.own, trainer.edits), "pins": status.pins,
+            "can_undo": status.can_undo, "can_redo": status.can_redo, "goal": status.goal, "waiting": "",
+        }  # fmt: skip
+        if self.screen.settings["instant"] != status.instant or self.screen.settings["speed"] != status.speed:
+            self.screen.settings = self.screen.settings | {"instant": status.instant, "speed": status.speed}
+        self.landscape.places(status.kept, trainer.step)
 
-    def send(self, figure: str) -> None:
-        """Send all of a figure, "learning" or "landscape", to a page that asks for it."""
-        {"learning": self.screen, "landscape": self.screen.landscape}[figure].send_figure()
+    def _words(self, status: Status, trainer: Trainer) -> str:
+        """Say what the open tab shows."""
+        seen = self.picture
+        if self.tab != "landscape" or seen is None:
+            return sentence(trainer, status.state)
+        words = landscape_figure.in_words(seen.plane, seen.trail), landscape_figure.units(seen.plane), seen.note
+        return " ".join(filter(None, words))
 
-    def show(self, status: Status) -> None:
-        """Show what stands now."""
-        self.screen.show(status)
-        self.screen.landscape.places(status.kept, status.step)
+    def resend(self) -> None:
+        """Send the choices again: a field of the screen may show one that was refused."""
+        self._chosen, self.screen.choices = None, {}
 
-    def draw(self, trainer: Trainer, *, at_rest: bool) -> None:
-        """Draw what a trainer has come to, and say it if that is due; at rest it always is."""
-        if self._thinned is None:
-            self._thinned, self._seen, self._fresh = learning_figure.Thinned(), 0, True
-            self._layouts += 1
-        histories = self._histories(trainer)
-        if self.screen.tab == "learning":
-            self._draw_learning(trainer, histories)
-        now = time.perf_counter()
-        if at_rest or now >= self._next_sentence:
-            self._next_sentence = now + SENTENCE_GAP
-            self._speak(trainer)
+    def draw(self, trainer: Trainer) -> None:
+        """Send the weights and curves as they are now."""
+        self.screen.frame = frame_of(trainer, self._number, self.others)
 
     def draw_landscape(self, picture: LandscapeView | None = None) -> None:
-        """Draw the landscape where it is seen; without another picture, the last one again."""
+        """Draw the landscape; without another picture, the last one again."""
         self.picture = picture or self.picture
-        if self.picture is not None and self.screen.tab == "landscape":
-            self.screen.landscape.draw(self.picture.plane, self.picture.trail, self._layouts)
-
-    def _draw_learning(self, trainer: Trainer, histories: dict) -> None:
-        """Draw the curves and the predictions; of a new run, the layout as well."""
-        picture = for_plot(trainer.split, lambda x: trainer.predict(x)[0].cpu(), _points(trainer))
-        layout = []
-        if self._fresh:
-            words = score_name(trainer.split), self.screen.log.value, self.screen.against.value
-            layout = [learning_figure.static_layout(picture, points_of(trainer.split), *words, zoom=self._layouts)]
-            self._fresh = False
-        self.screen.draw(*layout, histories, learning_figure.prediction_update(picture, self.screen.discrete.value))
-
-    def _histories(self, trainer: Trainer) -> dict:
-        """The curves so far; of the training losses only the new ones are read."""
-        losses = trainer.loss_of()
-        self._thinned.add(losses[self._seen :].numpy())
-        self._seen = len(losses)
-        pace = trainer.seconds / max(1, trainer.step) if self.screen.against.value == "seconds" else 0.0
-        steps, test, score = _evaluations(trainer)
-        return learning_figure.histories(self._thinned.curve(), (steps, test), score, seconds_per_step=pace)
-
-    def _speak(self, trainer: Trainer) -> None:
-        """Say what the open tab shows."""
-        if self.screen.tab == "landscape" and self.picture is not None:
-            seen = self.picture
-            words = landscape_figure.in_words(seen.plane, seen.trail), landscape_figure.units(seen.plane), seen.note
-            self.screen.say(" ".join(filter(None, words)))
-            return
-        steps, test, score = _evaluations(trainer)
-        self.screen.say(charts.in_words(self._thinned.curve()[1], test, score[-1], score_name(trainer.split), steps))
-
-
-def _evaluations(trainer: Trainer) -> tuple[list[int], list[float], list[float]]:
-    """When the test set was evaluated, and with which losses and scores."""
-    steps, losses, scores = zip(*trainer.evaluations, strict=True)
-    return list(steps), [float(loss) for loss in losses], [float(score) for score in scores]
-
-
-def _points(trainer: Trainer) -> int:
-    """How many points to a side of a map: fewer for a network whose every answer is dear."""
-    low, high = MAP_POINTS
-    return int(min(high, max(low, math.sqrt(MAP_WORK / (2 * trainer.theta.shape[1])))))
+        if self.picture is not None and self.tab == "landscape":
+            self.landscape.draw(self.picture.plane, self.picture.trail, self._number)

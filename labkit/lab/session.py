@@ -5,9 +5,11 @@ import atexit
 from labkit.core.runs import Run
 from labkit.core.spec import Spec
 from labkit.core.trainer import Trainer
-from labkit.lab.controls import Controls
+from labkit.lab.choice_traits import ChoiceTraits
+from labkit.lab.goals import Goal
+from labkit.lab.landscape_tab import LandscapeTab
 from labkit.lab.renderer import Renderer
-from labkit.lab.view import Screen
+from labkit.lab.screen import Screen
 from labkit.lab.worker import Worker
 
 _LABS: dict[str, "Lab"] = {}  # name → the lab on the screen; a new one of the same name replaces it
@@ -22,28 +24,34 @@ class Lab:
         spec: What to begin with.
         name: Which lab of the notebook this is.
         data: Arrays `(x, y)` in place of the spec's data set.
+        goal: What is to be reached, as "score >= 0.95 with < 100 parameters"; the screen says when it is.
 
     Attributes:
         state: "idle", "running", "paused", "done", "stopped" or "failed".
         trainer: the `labkit.Trainer` of the present run.
-        controls: the choices; `controls.widgets["depth"].value = 4` moves one.
+        choices: every choice as a trait: `lab.choices.depth = 4` moves the screen.
+        screen: the widget.
 
     Raises:
-        ValueError: if the spec's data or device cannot be used.
+        ValueError: if the spec's data or device cannot be used, or the goal is no comparison.
     """
 
-    def __init__(self, spec: Spec | None = None, *, name: str = "main", data: tuple | None = None) -> None:
+    def __init__(
+        self, spec: Spec | None = None, *, name: str = "main", data: tuple | None = None, goal: str | None = None
+    ) -> None:
         self.name = name
-        trainer = Trainer(spec or Spec(), data=data)
+        aim, trainer = Goal.of(goal) if goal is not None else None, Trainer(spec or Spec(), data=data)
         if name in _LABS:
             _LABS[name].close()
 
         def ask(command: str, *arguments: object) -> int:
             return self.worker.commands.ask(command, *arguments)
 
-        self.controls = Controls(trainer.spec, lambda values: ask("choose", values), own_data=data is not None)
-        self.screen = Screen(self.controls, ask)
-        self.worker = Worker(trainer, data, Renderer(self.screen), name)
+        self.worker: Worker
+        self.choices = ChoiceTraits(trainer.spec, lambda values: ask("choose", values))
+        self.landscape = LandscapeTab(ask)
+        self.screen = Screen(ask, self.landscape.view, name)
+        self.worker = Worker(trainer, data, Renderer(self.screen, self.landscape, self.choices.move), name, aim)
         _LABS[name] = self
 
     @property
@@ -81,7 +89,7 @@ class Lab:
                 raise ValueError(worker.warning)
             raise RuntimeError(f"this run was not finished: the lab is {self.state}.")
         run = self.result()
-        if self.screen.figure is None:
+        if not self.worker.watched:
             _show_plainly(run)
         return run
 
@@ -102,12 +110,13 @@ class Lab:
     def close(self) -> None:
         """Stop the training, join the thread and take the lab off the screen."""
         self.worker.close()
+        self.landscape.close()
         self.screen.close()
         if _LABS.get(self.name) is self:
             del _LABS[self.name]
 
     def _repr_mimebundle_(self, **options: object) -> dict:
-        return self.screen.view._repr_mimebundle_(**options)
+        return self.screen._repr_mimebundle_(**options)
 
     def __repr__(self) -> str:
         trainer = self.trainer

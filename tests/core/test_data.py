@@ -7,7 +7,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from labkit.core.data import generator, load_data, teacher
+from labkit.core.data import load_data, teacher
+from labkit.core.seeds import generator
 from labkit.core.spec import DATASETS, LOSSES, Spec
 
 NAMES = [name for name in DATASETS if name != "chebyshev"]

@@ -17,7 +17,7 @@ import pytest
 
 import labkit
 from labkit.core.rules import Menu, Number, Whole
-from labkit.core.spec import DATASETS, INITS, LOSSES, OPTIMIZERS, RULES, SHAPES, VERSION, Spec
+from labkit.core.spec import DATASETS, FEATURES, INITS, LOSSES, OPTIMIZERS, PLAIN, RULES, SHAPES, VERSION, Spec
 
 WHOLES = [name for name, rule in RULES.items() if isinstance(rule, Whole)]
 NUMBERS = [name for name, rule in RULES.items() if isinstance(rule, Number)]
@@ -200,7 +200,8 @@ def test_the_defaults_of_this_share_version_are_pinned():
     """A share string leaves the defaults out: change one here only together with VERSION."""
     assert VERSION == "lab1."
     assert dataclasses.asdict(Spec()) == {
-        "dataset": "spiral", "samples": 500, "noise": 0.1, "train_share": 0.8, "inputs": 2, "depth": 3, "width": 16,
+        "dataset": "spiral", "samples": 500, "noise": 0.1, "train_share": 0.8, "inputs": 2,
+        "features": ("x1", "x2"), "depth": 3, "width": 16,
         "shape": "constant", "activation": "tanh", "init": "he", "residual": False, "loss": "cross_entropy",
         "huber_delta": 1.0, "l1": 0.0, "l2": 0.0, "optimizer": "adam", "lr": 0.01, "momentum": 0.9, "batch_size": 32,
         "steps": 2000, "seed": 0, "device": "auto",
@@ -216,7 +217,8 @@ def random_spec(rng):
     drawn = {name: rng.choice(list(RULES[name].options)) for name in MENUS}
     drawn |= {name: rng.randint(RULES[name].low, RULES[name].high) for name in WHOLES}
     drawn |= {name: rng.uniform(RULES[name].low, RULES[name].high) for name in NUMBERS}
-    drawn |= {"dataset": dataset, "loss": rng.choice(losses), "residual": rng.random() < 0.5}
+    features = rng.sample(list(FEATURES), rng.randint(1, 7)) if DATASETS[dataset].inputs == 2 else PLAIN
+    drawn |= {"features": features, "dataset": dataset, "loss": rng.choice(losses), "residual": rng.random() < 0.5}
     drawn |= {"lr": 10 ** rng.uniform(-300, 20), "batch_size": rng.randint(0, 1)}
     kept = {*rng.sample(list(drawn), rng.randint(0, len(drawn))), "dataset", "loss", "batch_size"}
     return Spec(**{name: value for name, value in drawn.items() if name in kept})

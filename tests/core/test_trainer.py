@@ -15,9 +15,9 @@ from labkit.core import devices
 from labkit.core import trainer as trainer_module
 from labkit.core.batches import BatchSampler
 from labkit.core.costs import cost
-from labkit.core.data import STREAMS
 from labkit.core.history import next_evaluation
 from labkit.core.memory import DoesNotFit, same_ensemble
+from labkit.core.seeds import STREAMS
 from labkit.core.spec import DATASETS, LOSSES, OPTIMIZERS, Spec
 from labkit.core.torch_stepper import TorchStepper
 from labkit.core.trainer import Trainer

@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import labkit
 from labkit.core import devices
-from labkit.core.data import STREAMS, generator
 from labkit.core.runs import WeightPath
+from labkit.core.seeds import STREAMS, generator
 from labkit.landscape.directions import check, flat, moved, shaped, weights_of
 
 SPEC = labkit.Spec(samples=80, width=6, depth=2, batch_size=16, steps=60, lr=0.02)
