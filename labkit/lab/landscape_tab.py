@@ -7,11 +7,12 @@ import ipywidgets as widgets
 from labkit.lab import texts
 from labkit.lab.background import DIRECTIONS, SEEDED
 from labkit.lab.live_figure import LiveFigure
-from labkit.plots import landscape_figure, learning_figure
+from labkit.plots import landscape_figure
 from labkit.plots.frames import apply
 
-MARGIN_BELOW = {"3-D": 10, "contours": 55}  # pixels under the picture, for the title of its axis
-WIDTHS = {"kind": "auto", "directions": "190px", "seed": "110px", "span": "230px", "log": "auto", "at": "250px"}
+MARGIN_BELOW = {"3-D": 4, "contours": 38}  # pixels under the picture, for the title of its axis
+HEIGHT = 278  # pixels of the picture: with two rows of controls it stands in the place of the network
+WIDTHS = {"kind": "auto", "directions": "150px", "seed": "84px", "span": "150px", "log": "auto", "at": "190px"}
 
 
 class LandscapeTab:
@@ -45,10 +46,10 @@ class LandscapeTab:
         self._charts = widgets.VBox([self._wait])
         self._dress()
         self._time = widgets.HBox([self.play, self.at, self.when], layout={"visibility": "hidden"})
-        choices = widgets.HBox([self.kind, self.directions, self.seed, self.span, self.log])
-        for row in (choices, self._time):
+        first, second = (widgets.HBox(row) for row in ([self.kind, self.directions, self.seed], [self.span, self.log]))
+        for row in (first, second, self._time):
             row.add_class("labkit-row")
-        self.view = widgets.VBox([choices, self._time, self._charts])
+        self.view = widgets.VBox([first, widgets.HBox([second, self._time]), self._charts])
 
     def _dress(self) -> None:
         """Set labels, help and sizes, and listen."""
@@ -62,7 +63,7 @@ class LandscapeTab:
             listen = getattr(self, name).observe
             listen(lambda change, name=name: self._ask("look", {name: change["new"]}), names="value")
         self.at.observe(lambda change: self._look_at(), names="value")
-        self.kind.style.button_width = "78px"
+        self.kind.style.button_width = "64px"
         self.directions.observe(self._hide_seed, names="value")
 
     def _hide_seed(self, change: dict) -> None:
@@ -105,7 +106,7 @@ class LandscapeTab:
             return
         self._wait.value = ""
         figure = apply(empty, self._drawn["frame"])
-        self.figure.show(figure.update_layout(height=learning_figure.LEARNING_HEIGHT, margin_b=MARGIN_BELOW[kind]))
+        self.figure.show(figure.update_layout(height=HEIGHT, margin_b=MARGIN_BELOW[kind], margin_t=30, margin_l=44))
 
     def close(self) -> None:
         """Take every widget out of the kernel."""

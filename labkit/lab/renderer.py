@@ -68,8 +68,9 @@ class Renderer:
         seen = self.picture
         if self.tab != "landscape" or seen is None:
             return sentence(trainer, status.state)
-        words = landscape_figure.in_words(seen.plane, seen.trail), landscape_figure.units(seen.plane), seen.note
-        return " ".join(filter(None, words))
+        words = landscape_figure.in_words(seen.plane, seen.trail).split(". ")
+        kept = [words[0], *(each for each in words[1:] if "directions" in each)]  # there is room for a line
+        return " ".join(f"{each.rstrip('.')}." for each in kept) + (f" {seen.note}" if seen.note else "")
 
     def resend(self) -> None:
         """Send the choices again: a field of the screen may show one that was refused."""

@@ -49,6 +49,7 @@ class Screen(anywidget.AnyWidget):
     _esm = "\n".join((STATIC / f"screen_{part}.js").read_text("utf-8") for part in PARTS)
     _css = (STATIC / "screen.css").read_text("utf-8") + (STATIC / "lab.css").read_text("utf-8")
     scene, frame, status, choices, menus, settings, texts, slots = (traitlets.Dict().tag(sync=True) for _ in range(8))
+    heard = traitlets.List().tag(sync=True)  # the newest messages: the browser repeats what is not among them
 
     def __init__(self, ask: Callable[..., object], landscape: Any, name: str) -> None:
         self._ask = ask
@@ -61,6 +62,11 @@ class Screen(anywidget.AnyWidget):
 
     def _hear(self, widget: object, content: dict[str, Any], buffers: object) -> None:
         """Pass a message of the browser on; one that is no command is refused by the queue."""
+        number = content.get("id")  # None: of a test, or of a page of an older version
+        if number in self.heard:
+            return
+        if number is not None:
+            self.heard = [*self.heard[1 - KEPT :], number]
         self._ask(content["command"], *content["arguments"])
 
     def close(self) -> None:
@@ -73,6 +79,7 @@ class Screen(anywidget.AnyWidget):
         return super()._repr_mimebundle_(**options)
 
 
+KEPT = 40  # messages that are remembered
 SPEEDS = tuple(texts.SPEEDS.items())
 
 

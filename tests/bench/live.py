@@ -37,7 +37,7 @@ def live_rows(repetitions: int) -> Iterator[Row]:
     if missing:
         yield Row(f"live: left out, {' and '.join(missing)} is missing")
         return
-    yield live_row("Learning", repetitions)
+    yield live_row("Network", repetitions)
     yield live_row("Landscape", repetitions)
     chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if chromium is None or importlib.util.find_spec("playwright") is None:
@@ -49,21 +49,20 @@ def live_rows(repetitions: int) -> Iterator[Row]:
 def live_row(tab: str, repetitions: int) -> Row:
     """Measure the steps per second of a lab that draws at full speed in one of its tabs against the trainer alone."""
     from labkit.lab.session import Lab
-    from labkit.lab.view import TABS
 
     lab = Lab(SPEC, name="bench")
-    lab.screen.speed.value = float("inf")
-    lab.screen.ask("show")  # as if a front end looked; its messages go nowhere
-    lab.screen.tabs.selected_index = TABS.index(tab.lower())
+    ask = lab.worker.commands.ask
+    for command in (("speed", None), ("show",), ("turn", tab.lower())):  # its messages go nowhere
+        ask(*command)
     trainer = Trainer(SPEC)
 
     def live() -> float:
         began, first = time.perf_counter(), lab.trainer.step
-        lab.screen.ask("train")
+        ask("train")
         while lab.trainer.step < first + STEPS:
             time.sleep(0.01)
         rate = (lab.trainer.step - first) / (time.perf_counter() - began)
-        lab.screen.ask("pause")
+        ask("pause")
         while lab.state != "paused":
             time.sleep(0.01)
         return rate
@@ -83,13 +82,13 @@ def browser_rows(chromium: str, repetitions: int) -> Iterator[Row]:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         visits = [_visit(page, address) for _ in range(repetitions)]
         browser.close()
-    controls, charts, click, landscape, size, messages = (median(column) for column in zip(*visits, strict=True))
-    yield Row("controls on the screen, s over import torch", controls, target=2, at_most=True)
-    yield Row("charts on the screen, s over import torch", charts, target=4, at_most=True)
-    yield Row("click on Train → first moved frame, s", click, target=0.5, at_most=True)
-    yield Row("click on Landscape → first picture, s", landscape, target=0.15, at_most=True)
-    yield Row("a frame on the wire, kB", size, target=60, at_most=True)
+    charts, click, landscape, size, messages, frames = (median(column) for column in zip(*visits, strict=True))
+    yield Row("lab's cell run → first picture, s over import torch", charts, target=1.5, at_most=True)
+    yield Row("click on Train → first moved frame, s", click, target=0.15, at_most=True)
+    yield Row("click on Landscape → first picture, s", landscape, target=0.12, at_most=True)
+    yield Row("a frame on the wire, kB", size, target=12, at_most=True)
     yield Row("messages a frame", messages, target=10, at_most=True)
+    yield Row("frames a second at full speed", frames, target=20)
 
 
 def _visit(page: object, address: str) -> tuple[float, ...]:
@@ -99,38 +98,36 @@ def _visit(page: object, address: str) -> tuple[float, ...]:
     page.goto("about:blank")
     _end_kernels(page, address.partition("lab/tree")[0])
     alone = _run_cell(page, address, "torch.ipynb", "text=imported")
-    controls = _run_cell(page, address, "lab.ipynb", ".labkit-right button:has-text('Train'):enabled")
-    began = time.perf_counter()
-    page.wait_for_selector(".labkit-figure .heatmaplayer image", state="attached", timeout=60_000)
-    charts = controls + time.perf_counter() - began
+    charts = _run_cell(page, address, "lab.ipynb", ".lk [aria-label='decision map']")
     page.wait_for_timeout(1500)
     click = page.evaluate(CLICK) / 1000
-    page.locator(".labkit-right select").first.select_option(label="full speed")
+    page.locator(".lk [data-part=speed]").first.select_option(label="full speed")
     page.wait_for_timeout(1000)
-    first, sent = _frames(page), len(wire)
+    first, sent = page.evaluate(FRAMES), len(wire)
     page.wait_for_timeout(3000)
-    frames, messages, size = _frames(page) - first, len(wire) - sent, sum(wire[sent:])
-    page.click(".labkit-right button:has-text('Stop')")
+    frames, messages, size = page.evaluate(FRAMES) - first, len(wire) - sent, sum(wire[sent:])
+    page.click(".lk button:has-text('Pause')")
     page.wait_for_timeout(1000)
     landscape = page.evaluate(TURN) / 1000
-    return controls - alone, charts - alone, click, landscape, size / frames / 1000, messages / frames
+    return charts - alone, click, landscape, size / frames / 1000, messages / frames, frames / 3
+
+
+FRAMES = "() => Number(document.querySelector('.lk').dataset.frames)"
 
 
 CLICK = """() => new Promise(done => {
-    const image = () => document.querySelector(".labkit-figure .heatmaplayer image")?.getAttribute("href");
-    const before = image(), began = performance.now();
-    const poll = () => image() !== before ? done(performance.now() - began) : requestAnimationFrame(poll);
-    [...document.querySelectorAll(".labkit-right button")].find(b => b.textContent.includes("Train")).click();
+    const lab = document.querySelector(".lk"), before = lab.dataset.frames, began = performance.now();
+    const poll = () => lab.dataset.frames !== before ? done(performance.now() - began) : requestAnimationFrame(poll);
+    lab.querySelector("[data-do=train]").click();
     poll();
 })"""
 
 
 TURN = """() => new Promise((done, fail) => {
-    const tab = [...document.querySelectorAll(".lm-TabBar-tab")].find(tab => tab.textContent.includes("Landscape"));
-    const { x, y } = tab.getBoundingClientRect(), began = performance.now();
-    const poll = () => document.querySelectorAll(".labkit-figure")[1]?.dataset.frames
+    const lab = document.querySelector(".lk"), began = performance.now();
+    const poll = () => lab.querySelector(".labkit-figure")?.dataset.frames
         ? done(performance.now() - began) : requestAnimationFrame(poll);
-    tab.dispatchEvent(new PointerEvent("pointerdown", { bubbles: true, button: 0, clientX: x + 9, clientY: y + 9 }));
+    lab.querySelector("[data-tab=landscape]").click();
     poll();
     setTimeout(() => fail("no picture in the tab Landscape"), 30_000);
 })"""
@@ -141,10 +138,6 @@ def _end_kernels(page: object, server: str) -> None:
     token = {"Authorization": "token bench"}
     for session in page.request.get(f"{server}api/sessions", headers=token).json():
         page.request.delete(f"{server}api/sessions/{session['id']}", headers=token)
-
-
-def _frames(page: object) -> int:
-    return int(page.locator(".labkit-figure").first.get_attribute("data-frames"))
 
 
 def _run_cell(page: object, address: str, notebook: str, sign: str) -> float:

@@ -1,7 +1,5 @@
 """The playground as a person meets it: a real JupyterLab in a real browser, mouse and keyboard."""
 
-import re
-
 import pytest
 
 pytestmark = pytest.mark.browser
@@ -13,35 +11,45 @@ def page(cached_page):
 
 
 class Playground:
-    """The lab of an open notebook page."""
+    """The lab of an open notebook page, by the names that a person reads or hears."""
 
     def __init__(self, page):
-        self.page = page
+        self.page, self.root = page, page.locator(".lk").first
 
     def button(self, name):
-        return self.page.locator(f".labkit-right button:has-text('{name}')").first
+        return self.root.get_by_role("button", name=name, exact=True).first
 
-    def control(self, label):
-        pattern = re.compile(rf"^{re.escape(label)}$")
-        return self.page.locator(".labkit-controls .widget-inline-hbox", has=self.page.get_by_text(pattern))
+    def field(self, name):
+        return self.root.get_by_label(name, exact=True).first
 
-    def speed(self, label):
-        self.page.locator(".labkit-right select").first.select_option(label=label)
+    def fill(self, name, value):
+        self.field(name).fill(value)
+        self.field(name).press("Enter")
 
-    def status(self):
-        return self.page.locator(".labkit-line").first.inner_text()
+    def tab(self, name):
+        self.root.get_by_role("tab", name=name).click()
+
+    def state(self):
+        return self.root.get_attribute("data-state")
+
+    def part(self, name):
+        return self.root.locator(f"[data-part='{name}']").first.inner_text()
 
     def step(self):
-        return int(re.search(r"step ([\d,]+) of", self.status())[1].replace(",", ""))
+        return int(self.part("step").replace(",", ""))
+
+    def parameters(self):
+        return int(self.part("parameters").replace(",", ""))
 
     def sentence(self):
-        return self.page.locator(".labkit-right [role=status]").inner_text()
+        return self.root.locator("[role=status]").first.inner_text()
 
-    def test_loss(self):
-        return float(re.search(r"Test loss ([\d.e-]+?),", self.sentence())[1])
+    def picture(self, label="decision map"):
+        """What a canvas shows."""
+        return self.root.locator(f"[aria-label='{label}']").first.evaluate("canvas => canvas.toDataURL()")
 
-    def picture(self):
-        return self.page.locator(".labkit-figure .heatmaplayer image").get_attribute("href", timeout=20_000)
+    def speed(self, label):
+        self.field("speed").select_option(label=label)
 
     def until(self, what, seconds=30):
         """Wait until a question about the page is answered with yes."""
@@ -49,10 +57,10 @@ class Playground:
             if what():
                 return
             self.page.wait_for_timeout(100)
-        pytest.fail(f"still not so after {seconds} s; the status is: {self.status()}")
+        pytest.fail(f"still not so after {seconds} s; the lab says: {self.sentence()}")
 
 
-def open_and_run_all(page, jupyter, notebook, first=".labkit-right button:has-text('Train')"):
+def open_and_run_all(page, jupyter, notebook, first=".lk"):
     """Open a notebook, run all of it and come back once what `first` selects has come up."""
     page.goto(jupyter.lab(notebook))
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
@@ -79,9 +87,9 @@ AT_THE_END = """() => { const panel = document.querySelector('.jp-WindowedPanel-
 def opened(page, jupyter, notebook, **choices):
     """Open the labs and explorers of a notebook, run them, and come back when its own `lab.run()` is done."""
     lab = open_and_run_all(page, jupyter, jupyter.excerpt(notebook, **choices))
-    lab.until(lambda: lab.status().startswith("done"), 120)
+    lab.until(lambda: lab.state() == "done", 120)
     page.wait_for_selector("text=Python 3 (ipykernel) | Idle", timeout=120_000)
-    lab.button("Train").scroll_into_view_if_needed()
+    lab.root.scroll_into_view_if_needed()
     return lab
 
 
@@ -95,100 +103,133 @@ def small(page, jupyter):
     return opened(page, jupyter, "00_start_here.ipynb")
 
 
-def test_a_person_chooses_trains_pauses_and_stops(playground, page):
+WHOLE = """(lab) => [...lab.querySelectorAll("[data-do=train], [data-part=map], [data-part=net], [data-part=curve],"
+    + "select, input:not([type=file])")].filter(e => e.offsetParent).every(e => {
+    const box = e.getBoundingClientRect(), all = lab.getBoundingClientRect();
+    return box.width > 0 && box.right <= all.right + 1 && box.bottom <= all.bottom + 1; })"""
+
+
+def test_the_lab_is_seen_whole_on_a_laptop_and_its_map_stays_square(small, page):
+    for width, height in ((1280, 720), (1440, 900), (1600, 900)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_timeout(700)
+        box = small.root.bounding_box()
+        square = small.root.locator("[aria-label='decision map']").bounding_box()
+        assert abs(square["width"] - square["height"]) < 1.5
+        assert small.root.evaluate(WHOLE)
+        if width == 1280:
+            assert box["height"] <= 541
+    for name in ("Train", "Step", "Restart", "Undo", "Redo"):
+        assert small.button(name).is_visible()
+    for name in ("depth", "width", "loss", "optimizer", "learning rate", "batch size"):
+        assert small.field(name).is_visible()
+
+
+def test_a_person_chooses_trains_pauses_and_starts_over(playground, page):
     lab = playground
     first = lab.picture()
-
-    depth = lab.control("depth").locator(".noUi-handle")
-    depth.focus()
-    depth.press("ArrowRight")  # 3 → 4
-    track = lab.control("width").locator(".noUi-target").bounding_box()
-    page.mouse.click(track["x"] + 0.55 * track["width"], track["y"] + track["height"] / 2)
-    loss = lab.control("loss").locator("select")
-    loss.select_option(label="huber")
-    optimizer = lab.control("optimizer").locator("select")
-    optimizer.focus()
+    lab.fill("depth", "4")
+    lab.until(lambda: lab.state() == "idle" and lab.root.locator("[data-unit='4.1']").count() == 1)
+    lab.fill("width", "7")  # any whole number
+    lab.until(lambda: lab.parameters() == 3 * 7 + 3 * 8 * 7 + 8 * 2)
+    lab.field("loss").select_option("huber")
+    lab.until(lambda: lab.parameters() == 3 * 7 + 3 * 8 * 7 + 8)
+    lab.field("optimizer").focus()
     page.keyboard.type("rms")  # the keyboard's way through a menu
-    lab.until(lambda: "Reset to apply" in lab.button("Reset").inner_text())
-    assert lab.control("depth").locator(".widget-readout").inner_text() == "4"
-    assert lab.control("width").locator(".widget-readout").inner_text() != "16"
-    assert "step 2,000 of 2,000" in lab.status()  # nothing restarts by itself
+    lab.until(lambda: lab.field("optimizer").input_value() == "rmsprop")
+    assert lab.picture() != first
 
-    lab.button("Reset").click()
-    lab.until(lambda: lab.status().startswith("idle"))
-    lab.until(lambda: lab.picture() != first)
-    untrained = lab.picture()
-    last = lab.control("stop at step").locator("input")
-    last.fill("20000")  # more than a slow machine's browser needs to press Pause
-    last.press("Enter")
-    lab.until(lambda: "of 20,000" in lab.status())
-    lab.speed("slow: 30 steps/s")  # so that the first look is an early one on any machine
     lab.button("Train").click()
-    lab.until(lambda: lab.status().startswith("running") and lab.step() > 10)
-    lab.until(lambda: "Test loss" in lab.sentence())
-    early = lab.test_loss()
-    lab.speed("watch: 300 steps/s")
-    lab.until(lambda: lab.test_loss() < 0.9 * early)
-    assert lab.picture() != untrained
-
+    lab.until(lambda: lab.state() == "running" and lab.step() > 10)
+    untrained = lab.picture()
+    lab.until(lambda: lab.picture() != untrained)
     lab.button("Pause").click()
-    lab.until(lambda: lab.status().startswith("paused"))
+    lab.until(lambda: lab.state() == "paused")
     held = lab.step()
     page.wait_for_timeout(500)
     assert lab.step() == held
     lab.button("Step").focus()
     page.keyboard.press("Enter")
     lab.until(lambda: lab.step() == held + 1)
-    lab.button("Stop").click()
-    lab.until(lambda: lab.status().startswith("stopped"))
-    lab.button("Train again").click()
-    lab.until(lambda: lab.status().startswith("running") and 0 < lab.step() < held)
+    lab.button("Restart").click()
+    lab.until(lambda: lab.state() == "idle" and lab.step() == 0)
+    lab.button("Undo").click()
+    lab.until(lambda: lab.field("optimizer").input_value() == "adam")
+    lab.button("Redo").click()
+    lab.until(lambda: lab.field("optimizer").input_value() == "rmsprop")
     assert page.errors == []
+
+
+def test_a_refused_choice_is_taken_back_with_one_sentence(small, page):
+    small.fill("batch size", "5000")
+    small.until(lambda: "batch_size=5000 is not allowed" in small.sentence())
+    small.until(lambda: small.field("batch size").input_value() != "5000")
+    small.fill("width", "0")
+    small.until(lambda: "width=0 is not allowed" in small.sentence())
+    assert page.errors == []
+
+
+def test_a_unit_is_pointed_at_and_a_weight_edited(small, page):
+    lab = small
+    whole = lab.picture()
+    lab.root.locator("[data-unit='1.2']").hover()
+    lab.until(lambda: lab.picture() != whole)
+    assert "layer 1, unit 2" in lab.part("caption")
+    link = lab.root.locator("[data-link='1.1.2']")
+    link.focus()
+    link.press("Enter")
+    value = lab.root.get_by_label("value", exact=True)
+    value.fill("3")
+    lab.until(lambda: "weight from" in lab.sentence())
+    value.press("Enter")
+    page.mouse.move(5, 5)
+    lab.until(lambda: lab.picture() != whole)
+    lab.tab("Share")
+    lab.until(lambda: any("'w1.1.2': 3" in text for text in shared(lab)))
+    assert page.errors == []
+
+
+def test_instant_shows_the_end_of_every_change_for_several_seeds(small, page):
+    small.root.get_by_role("switch").check(force=True)
+    small.until(lambda: small.state() == "done" and small.part("seeds-name") == "8 seeds")
+    before = small.picture()
+    small.field("activation").select_option("relu")
+    small.until(lambda: small.state() == "done" and small.picture() != before)
+    assert page.errors == []
+
+
+def shared(lab):
+    """What the open tab Share says."""
+    return lab.root.locator("textarea, input[readonly]").evaluate_all("all => all.map(each => each.value)")
 
 
 def test_runs_are_pinned_compared_and_shared(small, page):
     lab = small
-    lab.button("Pin").click()
-    lab.control("optimizer").locator("select").select_option(label="momentum")
-    lab.until(lambda: "Reset to apply optimizer" in lab.button("Reset").inner_text())
-    lab.button("Reset").click()
-    lab.until(lambda: lab.status().startswith("idle"))
+    lab.root.get_by_role("button", name="Pin").click()
+    lab.field("optimizer").select_option("momentum")
+    lab.until(lambda: lab.state() == "idle")
     lab.speed("full speed")
     lab.button("Train").click()
-    lab.until(lambda: lab.status().startswith("done"))
-    lab.button("Pin").click()
-    page.click(".lm-TabBar-tab:has-text('Compare')")
-    page.wait_for_selector("text=B: optimizer momentum", timeout=20_000)
-    page.wait_for_selector(".js-plotly-plot:not(.labkit-figure) .scatterlayer .js-line", timeout=20_000)
-    page.click(".lm-TabBar-tab:has-text('Share')")
-    assert "optimizer='momentum'" in page.locator(".labkit-right textarea").input_value()
-    assert page.locator(".labkit-right input[type=text]").first.input_value().startswith("lab1.")
+    lab.until(lambda: lab.state() == "done")
+    lab.root.get_by_role("button", name="Pin").click()
+    lab.tab("Compare")
+    lab.until(lambda: "B: optimizer momentum" in lab.root.inner_text())
+    lab.tab("Share")
+    texts = shared(lab)
+    assert any("optimizer='momentum'" in text for text in texts) and any(text.startswith("lab1.") for text in texts)
     assert page.errors == []
 
 
-def test_the_charts_follow_from_one_data_set_to_the_next(small, page):
+def test_the_pictures_follow_from_one_data_set_to_the_next(small, page):
     lab = small
     lab.speed("full speed")
-    frames = page.locator(".labkit-figure").first
     for dataset in ("plane", "digits", "chebyshev", "teacher", "moons"):
-        lab.control("dataset").locator("select").select_option(label=dataset)
-        lab.until(lambda: "Reset to apply" in lab.button("Reset").inner_text())
-        lab.button("Reset").click()
-        lab.until(lambda: lab.status().startswith("idle"))
+        lab.root.locator(f"[data-set='{dataset}']").click()
+        lab.until(lambda dataset=dataset: lab.state() == "idle" and dataset in lab.root.inner_text())
         lab.button("Train").click()
-        lab.until(lambda: lab.status().startswith("done"))
-        page.get_by_label("log scale").first.click()
-        page.wait_for_timeout(500)
-        before = int(frames.get_attribute("data-frames"))
-        page.get_by_label("log scale").first.click()
-        lab.until(lambda before=before: int(frames.get_attribute("data-frames")) > before)
+        lab.until(lambda: lab.state() == "done")
+        assert not lab.root.locator(".lk-warning").count()
     assert page.errors == []
-
-
-# What the map shows, however large it is drawn.
-SHADES = (
-    """() => JSON.stringify(document.querySelector('.labkit-figure').data.find(trace => trace.type === 'heatmap').z)"""
-)
 
 
 def save_and_reload(page, lab):
@@ -197,27 +238,23 @@ def save_and_reload(page, lab):
     page.reload()
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
     page.mouse.move(700, 500)
-    lab.until(lambda: page.locator(".labkit-line").count() or page.mouse.wheel(0, 300), 60)
-    lab.button("Train").scroll_into_view_if_needed()
+    lab.until(lambda: page.locator(".lk").count() or page.mouse.wheel(0, 300), 60)
+    lab.root.scroll_into_view_if_needed()
 
 
-def test_a_reloaded_page_shows_the_lab_as_it_is_now(small, page):
+def test_a_page_that_is_reloaded_while_training_shows_the_lab_as_it_is_now(small, page):
     lab = small
-    lab.picture()
-    trained = page.evaluate(SHADES)
+    lab.tab("More")
+    lab.fill("stop at step", "1000000")
+    lab.button("Train").click()
+    lab.until(lambda: lab.state() == "running")
     save_and_reload(page, lab)
-    assert "step 200 of 200" in lab.status()
-    lab.picture()
-    assert page.evaluate(SHADES) == trained
-
-
-def test_the_lab_fits_a_window_of_a_thousand_pixels(small, page):
-    page.set_viewport_size({"width": 1000, "height": 900})
-    page.wait_for_timeout(1000)
-    for box in (".labkit-right", ".labkit-figure"):
-        inside = page.locator(box).first.evaluate("box => box.scrollWidth <= box.clientWidth + 1")
-        assert inside, f"{box} has to be scrolled sideways"
-    assert page.locator(".labkit-figure").first.bounding_box()["width"] > 400
+    lab.until(lambda: lab.state() == "running" and lab.step() > 0)
+    step = lab.step()
+    lab.until(lambda: lab.step() > step)
+    lab.button("Pause").click()
+    lab.until(lambda: lab.state() == "paused")
+    assert page.errors == []
 
 
 class LandscapeScreen:
@@ -225,19 +262,13 @@ class LandscapeScreen:
 
     def __init__(self, lab):
         self.page, self.lab = lab.page, lab
-        lab.until(self.is_open)
-        self.figure = self.page.locator(".labkit-figure").nth(1)
-        lab.until(lambda: self.frames() > 0)
+        lab.tab("Landscape")
+        self.figure = lab.root.locator(".labkit-figure").first
+        lab.until(lambda: self.frames() > 0, 60)
         lab.until(lambda: "directions" in lab.sentence())
 
-    def is_open(self):
-        """Open the tab; the page may still be scrolling, and the first click miss."""
-        tab = self.page.get_by_role("tab", name="Landscape", exact=True)
-        tab.click()
-        return "lm-mod-current" in tab.get_attribute("class")
-
     def frames(self):
-        return int(self.figure.get_attribute("data-frames") or 0)
+        return int(self.figure.get_attribute("data-frames") or 0) if self.figure.count() else 0
 
     def title(self):
         return self.figure.evaluate("figure => figure.layout.xaxis.title.text")
@@ -249,40 +280,23 @@ class LandscapeScreen:
 def test_a_person_looks_at_the_ground_while_training_and_goes_back_in_time(small, page):
     lab, ground = small, LandscapeScreen(small)
     for label, word in (("path (PCA)", "path"), ("Hessian", "eigenvector"), ("random", "random")):
-        page.locator(".labkit-right select").nth(1).select_option(label=label)
+        lab.root.locator(".widget-dropdown select").first.select_option(label=label)
         lab.until(lambda word=word: word in ground.title())
-
-    lab.control("stop at step").locator("input").fill("100000")
-    page.keyboard.press("Enter")
-    lab.until(lambda: "of 100,000" in lab.status())
-    lab.speed("watch: 300 steps/s")
+    lab.button("Restart").click()
+    lab.until(lambda: lab.state() == "idle")
     still = ground.losses()
     lab.button("Train").click()
-    lab.until(lambda: lab.status().startswith("running") and ground.losses() != still)  # it moves while training
-    lab.button("Stop").click()
-    lab.until(lambda: lab.status().startswith("stopped"))
-    handle = page.locator(".labkit-right .widget-inline-hbox", has=page.get_by_text("around step"))
-    handle = handle.locator(".noUi-handle")
+    lab.until(lambda: ground.losses() != still)  # it moves while training
+    lab.until(lambda: lab.state() == "done")
+    handle = lab.root.locator(".widget-inline-hbox", has=page.get_by_text("around step")).locator(".noUi-handle")
     lab.until(handle.is_visible)
     page.wait_for_timeout(1500)
     now = ground.losses()
     handle.focus()
     handle.press("Home")
     lab.until(lambda: ground.losses() != now)
-    assert page.locator(".labkit-right .widget-label", has_text="0 of ").count()
-
-    page.click(".labkit-right button:has-text('3-D')")
+    lab.root.get_by_role("button", name="3-D").click()
     page.wait_for_selector(".labkit-figure .gl-container canvas", timeout=30_000)
     page.wait_for_timeout(2000)
-    assert len(ground.figure.screenshot()) > 25_000  # shades of a relief; a blank one packs into far less
-    assert page.errors == []
-
-
-def test_a_reloaded_page_shows_the_ground_again(small, page):
-    lab, ground = small, LandscapeScreen(small)
-    page.wait_for_timeout(1500)
-    seen = ground.losses()
-    save_and_reload(page, lab)
-    ground = LandscapeScreen(lab)
-    lab.until(lambda: ground.losses() == seen)
+    assert len(ground.figure.screenshot()) > 10_000  # shades of a relief; a blank one packs into far less
     assert page.errors == []

@@ -43,6 +43,13 @@ function merge(into, from) {
     } else into[key] = value;
   }
 }
+function themed(layout, plot) {  // a dark theme is dark here, too
+  const style = getComputedStyle(plot), colour = name => style.getPropertyValue(name).trim();
+  layout.paper_bgcolor = layout.plot_bgcolor = "transparent";
+  layout.font = { ...layout.font, color: colour("--jp-ui-font-color1") || undefined };
+  for (const axis of Object.keys(layout).filter(name => /^[xy]axis/.test(name)))
+    layout[axis].gridcolor = layout[axis].zerolinecolor = colour("--jp-border-color2") || undefined;
+}
 const soon = () => new Promise(again => setTimeout(again, 20));
 async function run(source) {  // in a function of its own, so that nothing but window.Plotly is left behind
   const address = URL.createObjectURL(new Blob(["(() => {", source, "})();"], { type: "text/javascript" }));
@@ -73,6 +80,7 @@ export default { render({ model, el }) {
         await plotly();
         if (gone) return;
         figure.layout.datarevision = ++frames;
+        themed(figure.layout, plot);
         await Plotly.react(plot, figure.data, figure.layout, OPTIONS);
         plot.dataset.frames = frames;
         await new Promise(requestAnimationFrame);

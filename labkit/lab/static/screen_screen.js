@@ -2,6 +2,7 @@
 // Python joins network.js, draw.js, charts.js, page.js, touch.js, panels.js, view.js and this file into one module.
 
 const ANSWER_WITHIN = 5000; // milliseconds after which a silent kernel is said to be silent
+const RESEND = 5, RESEND_AFTER = 500; // times that a message is repeated, and milliseconds before the first of them
 const UNANSWERED = new Set(["turn", "show", "speed"]); // commands that need not change anything
 const STATE_TRAITS = ["scene", "frame", "status", "choices", "menus", "settings", "texts", "slots"];
 const EMPTY_SCENE = { id: null, kind: "plane", widths: [2, 1], activation: "tanh", loss: "mse", classes: 0,
@@ -10,11 +11,11 @@ const EMPTY_SCENE = { id: null, kind: "plane", widths: [2, 1], activation: "tanh
 class Screen extends View {
   constructor(model, element) {
     super();
+    this.view = Math.random().toString(36).slice(2);
     Object.assign(this, { model, element, scene: EMPTY_SCENE, frame: {}, gone: false, layer0: 1, redraws: 0 });
     this.t = (key, ...values) => filled(this.texts[key] ?? TEXTS[key] ?? key.replaceAll("_", " "), values);
     this.root = document.createElement("div");
     this.root.className = "lk";
-    this.root.dataset.lmSuppressShortcuts = "true"; // JupyterLab leaves keys pressed in here alone
     this.root.innerHTML = skeleton(this.t, `lk${Math.random().toString(36).slice(2)}`);
     element.appendChild(this.root);
     this.parts = Object.fromEntries([...this.root.querySelectorAll("[data-part]")].map((e) => [e.dataset.part, e]));
@@ -146,13 +147,26 @@ class Screen extends View {
     const lost = () => this.note(this.t("no_kernel"), true);
     if (this.ownNote) this.note("");
     if (this.kernelGone()) return lost();
-    try {
-      const sent = this.model.send({ command, arguments: values });
-      sent?.catch?.(lost); // some front ends answer with a promise
-    } catch { return lost(); }
+    this.sent = (this.sent ?? 0) + 1;
+    const message = { command, arguments: values, id: `${this.view}:${this.sent}` };
+    if (!this.deliver(message, lost)) return;
     if (UNANSWERED.has(command)) return;
     clearTimeout(this.silence);
     this.silence = setTimeout(() => this.note(this.t("no_answer"), true), ANSWER_WITHIN);
+  }
+
+  /** Send a message, and again until the kernel has heard it: a page that was loaded again may lose its first ones. */
+  deliver(message, lost, times = 0) {
+    try {
+      const sent = this.model.send(message);
+      sent?.catch?.(lost); // some front ends answer with a promise
+    } catch { lost(); return false; }
+    const again = () => {
+      if (this.gone || this.kernelGone() || this.model.get("heard")?.includes(message.id)) return;
+      this.deliver(message, lost, times + 1);
+    };
+    if (times < RESEND) setTimeout(again, RESEND_AFTER * (times + 1));
+    return true;
   }
 
   /** As far as a page can know. The model given by anywidget hides its comm; its layout has one and shows it. */
@@ -253,6 +267,10 @@ class Screen extends View {
     root.addEventListener("click", (event) => this.click(event));
     root.addEventListener("input", ({ target }) => this.input(target));
     root.addEventListener("change", ({ target }) => this.change(target));
+    root.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") this.enter(event.target);
+      if (!event.ctrlKey && !event.metaKey && event.key !== "Escape") event.stopPropagation(); // no notebook shortcut
+    });
     root.addEventListener("focusout", ({ target }) => this.fields.leave(target));
     parts.file.addEventListener("change", () => this.takeFiles(parts.file.files));
     for (const kind of ["dragover", "dragleave", "drop"]) root.addEventListener(kind, (event) => this.drop(event));
@@ -305,8 +323,17 @@ class Screen extends View {
     this.sliding = setTimeout(() => { this.choose({ [name]: Number(target.value) }); }, 60);
   }
 
+  /** Enter applies a field at once; the browser's own change, which may follow, is no news then. */
+  enter(target) {
+    if (!target.matches("input[data-field]:not([type=checkbox], [type=range])")) return;
+    this.fields.apply(target);
+    target.lkApplied = target.value;
+  }
+
   change(target) {
-    const { parts } = this;
+    const { parts } = this, applied = target.lkApplied;
+    target.lkApplied = undefined;
+    if (applied === target.value) return;
     if (target.dataset.field) {
       clearTimeout(this.sliding);
       this.fields.apply(target);

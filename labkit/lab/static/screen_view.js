@@ -28,6 +28,7 @@ class View {
     if (first <= shape.last && maps) paintAtlas(this, first > 1 ? first : 0);
     this.draw();
     this.redraws++;
+    this.root.dataset.frames = this.redraws;
   }
 
   draw() {
