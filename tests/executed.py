@@ -39,7 +39,7 @@ class Report:
         assert self.done.returncode == 0, self.done.stderr[-3000:]
         assert not self.hidden_errors(), self.hidden_errors()
         assert self.out.stat().st_size < 1_000_000
-        assert longest(json.loads(self.out.read_text())) < 100_000  # nothing of plotly.js
+        assert longest(json.loads(self.out.read_text())) < 200_000  # the screen's JavaScript, and nothing of plotly.js
         return self
 
     def notebook(self):
