@@ -12,7 +12,6 @@ from labkit.core.data import load_data
 from labkit.core.spec import Spec
 
 
-
 def jax_rate(specs: list[Spec]) -> tuple[object, float]:
     """Return a function that trains by JAX and gives member steps per second, and the seconds that compiling took."""
     import jax
