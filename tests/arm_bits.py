@@ -50,6 +50,8 @@ WHEELS = [
     "scipy",
     "scikit-learn",
     "joblib",
+    "cloudpickle",
+    "narwhals",
     "threadpoolctl",
     "typing-extensions",
     "sympy",
