@@ -98,7 +98,7 @@ def _edit(worker: Any, weights: dict[str, float]) -> None:
 def _set_instant(worker: Any, on: bool) -> None:
     """Train every change to its end at once, or no longer."""
     worker.instant = bool(on)
-    if worker.instant and not worker.trainer.done:
+    if worker.instant:
         worker.restart(False)
 
 

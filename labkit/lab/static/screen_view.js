@@ -3,6 +3,8 @@
 
 const LEAST_UNIT = 20; // pixels: with more layers than fit at this size, a window over the layers is shown
 
+const NARROWEST = 120; // pixels: where a window leaves less, there is nothing to draw on
+
 class View {
   /** Layers from `first` on need computing again: at most once a frame, however often this is called. */
   changed(first = Infinity) {
@@ -32,7 +34,7 @@ class View {
   }
 
   draw() {
-    if (!this.colours || !this.root.clientWidth) return;
+    if (!this.colours || this.root.clientWidth < NARROWEST) return;
     if (this.columns && this.panels.tab === "network") drawNetwork(this.parts.wires, this);
     this.drawMap();
     if (this.curve) this.drawCurve();
@@ -73,7 +75,7 @@ class View {
   }
 
   drawThumbnails() {
-    if (!this.colours || !this.root.clientWidth) return;
+    if (!this.colours || this.root.clientWidth < NARROWEST) return;
     const { thumbs } = this.parts;
     for (const each of thumbs.children) drawThumbnail(each.querySelector("canvas"), each.dataset.set, this.colours);
   }
