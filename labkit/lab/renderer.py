@@ -55,7 +55,7 @@ class Renderer:
         self.screen.status = {
             "state": status.state, "total": trainer.total, "rate": status.rate, "sentence": words,
             "parameters": cost(trainer.spec, **ends).parameters, "warning": status.warning,
-            "way": f"{WAYS[trainer.stepper.way]} on {trainer.device.device.type} ({trainer.device.why})", "share": spec.share(),
+            "way": f"{WAYS[trainer.stepper.way]} on {trainer.device.why}", "share": spec.share(),
             "code": recipe(spec, trainer.lr_changes, trainer.own, trainer.edits), "pins": status.pins,
             "can_undo": status.can_undo, "can_redo": status.can_redo, "goal": status.goal, "waiting": "",
         }  # fmt: skip
