@@ -23,8 +23,9 @@ endef
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
-# .jupyter holds two settings; the home folder stays as it is. One keeps JupyterLab from asking about news. The other
-# draws all cells at once: JupyterLab 4.6, left to choose, now and then shows the lab with tabs that hear no click.
+# .jupyter holds three settings; the home folder stays as it is. One keeps JupyterLab from asking about news. One sends
+# clicks the kernel's main way: the side way of JupyterLab 4.6 loses them after a page is loaded again. The third draws
+# all cells at once: JupyterLab 4.6, left to choose, now and then shows the lab with tabs that hear no click.
 lab: $(STAMP) ## open the playground in JupyterLab (the first time: set up, some minutes)
 	JUPYTER_CONFIG_PATH="$$PWD/.jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
 		$(PY) -m jupyterlab notebooks/01_playground.ipynb

@@ -72,7 +72,7 @@ def main(share, folder):
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")  # all on this machine
     dist.init_process_group("nccl" if on_gpus else "gloo")
     trainer = labkit.Trainer(spec.but(device="cpu"))  # the data and first weights of `labkit.train`
-    model, mesh = trainer.initial_model_of(), dist.init_device_mesh(device.type, (ranks,))
+    model, mesh = trainer.copies_of(initial=True)(), dist.init_device_mesh(device.type, (ranks,))
     for layer in model.children():
         if any(True for _ in layer.parameters()):
             fully_shard(layer, mesh=mesh)

@@ -57,7 +57,7 @@ class Renderer:
             "parameters": cost(trainer.spec, **ends).parameters, "warning": status.warning,
             "way": f"{WAYS[trainer.stepper.way]} on {trainer.device.why}", "share": spec.share(),
             "code": recipe(spec, trainer.lr_changes, trainer.own, trainer.edits), "pins": status.pins,
-            "can_undo": status.can_undo, "can_redo": status.can_redo, "goal": status.goal, "waiting": "",
+            "can_undo": status.can_undo, "can_redo": status.can_redo, "goal": status.goal,
         }  # fmt: skip
         if self.screen.settings["instant"] != status.instant or self.screen.settings["speed"] != status.speed:
             self.screen.settings = self.screen.settings | {"instant": status.instant, "speed": status.speed}

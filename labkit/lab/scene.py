@@ -14,7 +14,7 @@ from labkit.core.trainer import Trainer
 KINDS = {"map": "plane", "curve": "line", "confusion": "table", "scatter": "table"}  # of a picture → of the screen
 PIXELS = 64  # inputs that are drawn as an image
 MOST_POINTS = 1500  # of a data set that are drawn
-MOST_WEIGHTS = 1_000_000  # that travel with a frame; a larger network has no picture
+MOST_WEIGHTS = 30_000  # that travel with a frame; a larger network has no picture (TOO_LARGE of the browser)
 CURVE_POINTS = 120
 MARGIN = 0.08  # around the data, of their extent
 

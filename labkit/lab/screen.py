@@ -27,6 +27,7 @@ from labkit.core.spec import (
 )
 from labkit.lab import texts
 from labkit.lab.choices import meaningful
+from labkit.lab.pacing import WATCH_SPEED
 from labkit.lab.presets import PRESETS
 
 STATIC = Path(__file__).parent / "static"
@@ -54,7 +55,7 @@ class Screen(anywidget.AnyWidget):
     def __init__(self, ask: Callable[..., object], landscape: Any, name: str) -> None:
         self._ask = ask
         speeds = [{"value": None if speed == float("inf") else speed, "label": text} for speed, text in SPEEDS]
-        settings = {"speed": texts.FIRST_SPEED, "speeds": speeds, "instant": False, "name": name}
+        settings = {"speed": WATCH_SPEED, "speeds": speeds, "instant": False, "name": name}
         presets = [{"key": key, "label": each.label, "about": each.about} for key, each in PRESETS.items()]
         slots = {"landscape": f"IPY_MODEL_{landscape.model_id}", "compare": None}
         super().__init__(settings=settings | {"presets": presets}, texts=texts.SCREEN, slots=slots)

@@ -10,7 +10,6 @@ SPEEDS = {  # steps a second → label
     3000: "fast: 3,000 steps/s",
     float("inf"): "full speed",
 }
-FIRST_SPEED = 300
 FIELDS = {"lr": "learning rate", "batch_size": "batch size", "steps": "stop at step", "train_share": "for training"}
 LOG = ("log scale", "draw losses by powers of ten")
 SENTENCES = {
@@ -25,7 +24,6 @@ SENTENCES = {
     "was_better": "The test loss was lowest at step {}: {}. Stop there?",
     "touch": "Point at a unit to see its part; click a line and drag to change it.",
 }
-RESTORED = "Choices of another data set were taken back: {}."
 
 LANDSCAPE = {  # control of the tab → label, and what it does
     "kind": ("", "the loss as a surface that you can turn, or as a map of contours"),

@@ -3,7 +3,7 @@
 
 const SMALL = 24; // places along one side of a unit's small map
 const LINE = 241; // places along the input of a network of one input
-const TOO_LARGE = 1e6; // parameters beyond which the browser draws no maps
+const TOO_LARGE = 3e4; // parameters beyond which the browser draws no maps
 const FEATURES = { // name → how people write it, and its value at (x1, x2)
   "x1": ["x₁", (a) => a], "x2": ["x₂", (a, b) => b],
   "x1^2": ["x₁²", (a) => a * a], "x2^2": ["x₂²", (a, b) => b * b], "x1*x2": ["x₁x₂", (a, b) => a * b],
