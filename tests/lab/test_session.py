@@ -402,7 +402,9 @@ def test_after_a_refused_choice_train_trains_what_is_shown(make):
     lab = make(spec)
     choose(lab, loss="cross_entropy")
     click(lab, "train")
-    assert lab.result().spec == spec and lab.screen.choices["loss"] == "mse"
+    run = lab.result()
+    quiet(lab)
+    assert run.spec == spec and lab.screen.choices["loss"] == "mse"
 
 
 def test_a_divergence_stops_the_run_and_says_so(make):
