@@ -63,7 +63,7 @@ def test_a_person_turns_a_neuron_counts_parameters_and_looks_inside_a_network(pa
     page.mouse.move(middle[0] - 120, middle[1] - 80, steps=5)
     page.mouse.up()
     lab.until(lambda: neuron.frames() > frames and neuron.sentence() != said)
-    assert neuron.sentence().startswith("Weights -")  # to the left of 0
+    lab.until(lambda: neuron.sentence().startswith("Weights -"))  # to the left of 0
 
     inspector = Explorer(lab, 1)
     assert "699,905 parameters" in inspector.sentence() and "805,068,800 FLOPs" in inspector.sentence()
