@@ -63,12 +63,6 @@ class FrontEnd:
             assert time.perf_counter() - began < seconds, "waited in vain"
         return time.perf_counter() - began
 
-    def find(self, **state):
-        """The one widget whose state has these values."""
-        found = [name for name, has in self.widgets.items() if all(has.get(k) == v for k, v in state.items())]
-        assert len(found) == 1, f"{len(found)} widgets have {state}"
-        return found[0]
-
     @property
     def screen(self):
         """The lab's screen: its comm."""

@@ -13,7 +13,7 @@ from labkit.core import devices
 from labkit.core.losses import Loss
 from labkit.core.network import Residual
 from labkit.landscape.directions import between, flat, weights_of
-from labkit.landscape.mode_connectivity import align_units, fit_bezier, mean_loss
+from labkit.landscape.mode_connectivity import PLACES, align_units, fit_bezier, mean_loss
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "linear": nn.Identity}
 
@@ -258,8 +258,11 @@ def test_the_line_along_the_curve_is_the_loss_of_its_models():
 
 
 def test_before_training_the_curve_is_the_straight_line(ends, bent):
-    straight = labkit.line(*ends)
-    assert bent.losses[0] == pytest.approx(straight.loss.mean(), rel=0.5)  # four places by chance, against 41
+    first, second, *data = ends
+    drawn = torch.rand(PLACES, generator=torch.Generator().manual_seed(0))
+    t = (torch.arange(PLACES) + drawn) / PLACES  # the places of the first step
+    straight = labkit.LossEvaluator(first, *data, between(first, second)).at(t.numpy()[:, None])["loss"]
+    assert bent.losses[0] == pytest.approx(straight.mean(), rel=1e-4)
 
 
 def test_training_lowers_the_mean_loss_and_the_barrier(ends, bent):
